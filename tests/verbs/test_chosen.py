@@ -19,18 +19,19 @@ from sfumato.bases import base_info
 from sfumato.bases.tiny import make_tiny_base
 from sfumato.errors import Interrupted, LedgerFault, SfumatoError
 from sfumato.methods import Evolution
+from sfumato.options import Choosing
 from sfumato.planning import choosing
+from sfumato.planning.task import candidates_of
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian
 from sfumato.privacy.ledger.entries import Attempt, Charged, Planned
 from sfumato.privacy.ledger.notes import Matched
-from sfumato.privacy.mechanisms.base_vote import STEP, BaseVote
+from sfumato.privacy.mechanisms.base_vote import STEP
 from sfumato.privacy.mechanisms.histogram import GRID
 from sfumato.privacy.random import noise
-from sfumato.records import load_records
 from sfumato.runs import budget, choice
 from sfumato.runs.folder import Run
-from sfumato.verbs import chosen, match
+from sfumato.verbs import chosen
 
 torch.set_num_threads(1)
 LIKE = {"epsilon": 8.0, "delta": 1e-3, "steps": 3, "expected_batch_size": 8, "noise_draws": 1}
@@ -255,11 +256,23 @@ def test_the_plan_shows_the_votes_and_charges_nothing(tiny_images, bases, ledger
     assert not ledger_of_the_test.exists()
 
 
-def test_votes_choose_before_an_evolution_too(tiny_images, bases, second_wins, tmp_path):
+def test_votes_choose_before_an_evolution_too(
+    tiny_images, bases, second_wins, tmp_path, monkeypatch
+):
+    """And no two noises of the run have one address."""
+    places, real = [], noise.integers
+
+    def watched(variance, size, key, *place):
+        places.append((key.id, *place))
+        return real(variance, size, key, *place)
+
+    monkeypatch.setattr(noise, "integers", watched)
     method = Evolution(candidates=12, iterations=2)
     changes = {"steps": None, "expected_batch_size": None, "noise_draws": None, "rank": None}
     run = adapt(tiny_images, bases, tmp_path / "run", method=method, **changes)
     assert [type(e).__name__ for e in run.plan.events] == ["Gaussian", "Gaussian"]
+    own = [place for place in places if place[0] == places[-1][0]]  # of the attempt's key
+    assert len(own) == 3 == len(set(own))
     verbs.synthesize(run, 12, tmp_path / "pictures")
     verbs.release(tmp_path / "pictures")
     assert verbs.verify(tmp_path / "pictures").ok
@@ -300,28 +313,26 @@ def test_candidates_that_would_ask_for_something_else_are_refused():
         choosing.require_one_price([Like((1,)), Like((2,))])
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        {"bases": ("a",), "digests": ("1",)},
-        {"bases": ("a", "a")},
-        {"digests": ("1",)},
-        {"pictures": 0},
-        {"features": ""},
-        {"noise_multiplier": float("nan")},
-    ],
-)
-def test_a_vote_that_contradicts_itself_is_none(field):
-    own = {"bases": ("a", "b"), "digests": ("1", "2"), "pictures": 3, "features": "pixels"}
-    vote = BaseVote(**own)
-    assert BaseVote.from_json(json.loads(json.dumps(vote.to_json()))) == vote
-    assert vote.best([1.0, 1.0]) == 0
-    with pytest.raises(ValueError):
-        BaseVote(**own | field)
-
-
 def test_the_default_candidates_are_the_bundled_ones_of_one_size():
-    names = choosing.candidates_of(choosing.Task("x").choosing)
-    assert names == ("glyphs", "icons", "letters")
-    records = load_records
-    assert records and match.features_of
+    assert candidates_of(Choosing(match=True)) == ("glyphs", "icons", "letters")
+    assert Choosing(match=True).share(4.0) == 0.1 and Choosing(match=True).share(0.5) == 0.05
+
+
+def test_the_pasts_of_all_candidates_are_charged(
+    tiny_images, bases, second_wins, tmp_path, monkeypatch
+):
+    """The votes look at the pictures of all of them, whichever is chosen."""
+    real, past = chosen.prepare_as_asked, {"run": "ab" * 8, "owner": "ow", "through": "base"}
+    past |= {"epsilon": 1.0, "delta": 1e-3, "unit": "record", "relation": "zero-out"}
+    past |= {"events": [{"type": "gaussian", "noise_multiplier": 9.0, "count": 1}]}
+
+    def prepared(records, task, *rest):
+        made = real(records, task, *rest)
+        return replace(made, ancestors=(past,) if task.base == bases[1] else ())
+
+    monkeypatch.setattr(chosen, "prepare_as_asked", prepared)
+    monkeypatch.setattr(choice, "bases_asked", lambda *given: np.array([5.0, 1.0]))
+    run = adapt(tiny_images, bases, tmp_path / "run")
+    (charged,) = run.ledger.entries(Charged)
+    assert run.plan.base == bases[0]
+    assert [ancestor["run"] for ancestor in charged.lineage or ()] == [past["run"]]
