@@ -125,7 +125,7 @@ def adapt(
             )
     if (shard := execution.get("shard")) is not None:
         print(
-            f"{run.folder}: shard {shard[0]}/{shard[1]} is inverted. When all shards are, run:"
+            f"{run.folder}: shard {shard[0]}/{shard[1]} is done. When all shards are, run:"
             f" sfumato adapt {quote(str(images))} -o {quote(str(run.folder))} --resume"
         )
     elif ranks.rank() == 0:

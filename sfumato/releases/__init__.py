@@ -26,6 +26,7 @@ from sfumato.releases.statements import (
 )
 from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
+from sfumato.releases.verify_privacy import planned_steps
 
 __all__ = [
     "CERTIFICATE",
@@ -51,6 +52,7 @@ __all__ = [
     "held_out_in_words",
     "looks_facts",
     "marked_png",
+    "planned_steps",
     "prices_of",
     "prompts_facts",
     "release_digest",

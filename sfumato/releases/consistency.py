@@ -32,7 +32,7 @@ from sfumato.releases.statements import (
     held_out_facts,
     stopped_facts,
 )
-from sfumato.releases.verify_privacy import RELATIONS, load, positive
+from sfumato.releases.verify_privacy import RELATIONS, load, planned_steps, positive
 
 Check = tuple[str, bool, str]
 
@@ -97,7 +97,7 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
         yield "looks", check_looks(facts) and kept, facts["looks"]["statement"]
     if "stopped" in facts:
         said = facts["stopped"]
-        right = said == stopped_facts(said["step"], facts["mechanism"]["steps"])
+        right = said == stopped_facts(said["step"], planned_steps(facts["mechanism"]))
         yield "stopped", right, said["statement"]
     if "held_out" in facts["public_facts"]:
         apart = facts["public_facts"]["held_out"]

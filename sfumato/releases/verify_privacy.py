@@ -156,7 +156,7 @@ def check_privacy(facts):
     yield "epsilon", is_price(stated, found), detail
     yield from check_all_runs(facts, accountant)
     if "stopped" in facts:  # a run that ended early is charged for all its steps
-        step, of = facts["stopped"]["step"], facts["mechanism"]["steps"]
+        step, of = facts["stopped"]["step"], planned_steps(facts["mechanism"])
         early = positive(step) < positive(of) == facts["stopped"]["of"]
         yield "stopped", early, f"by the owner at step {step} of {of}; all steps are priced"
     if "base_vote" in facts or any("bases" in query for query in facts["mechanism"]["one_shot"]):
@@ -168,6 +168,12 @@ def check_privacy(facts):
         yield check_selection(choice, facts)
     yield from check_curve(facts, accountant)
     yield from check_attacks(facts, accountant)
+
+
+def planned_steps(mechanism):
+    """Steps of training, or rounds of votes, that were planned; None for one noisy sum."""
+    rounds = [query["rounds"] for query in mechanism["one_shot"] if "rounds" in query]
+    return mechanism.get("steps") or (rounds[0] if rounds else None)
 
 
 def check_events(mechanism, events):

@@ -139,7 +139,7 @@ def go_on(
         )
     method = METHODS[run.plan.method]
     method.check_execution(execution)
-    if finish_here and not method.learns_weights:
+    if finish_here and not method.takes_steps:
         raise SfumatoError(
             f"--finish-here: --method {method.name} trains no model that an earlier step could"
             " leave: go on with --resume"
