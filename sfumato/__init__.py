@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .auditing.verb import audit
     from .methods import Attention, Embedding, Full, Inversion, Loda, Lora, Saliency
     from .options import (
+        Choosing,
         Execution,
         Judging,
         Machine,
@@ -82,6 +83,7 @@ _HOMES = {
     "Loda": "methods",
     "Lora": "methods",
     "Saliency": "methods",
+    "Choosing": "options",
     "Execution": "options",
     "Judging": "options",
     "Machine": "options",
@@ -104,6 +106,7 @@ __all__ = [
     "CheckFailed",
     "Config",
     "Embedding",
+    "Choosing",
     "Execution",
     "Full",
     "Interrupted",
