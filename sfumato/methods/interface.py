@@ -149,6 +149,11 @@ class Method(Options):
     control_rows: ClassVar[Mapping[str, str]] = {}
 
     @property
+    def afterwards(self) -> str | None:
+        """What is made of the answer at no cost, for the certificate; None for nothing."""
+        return None
+
+    @property
     def cannot_share(self) -> str:
         """Why its ranks cannot keep a share of the base each; empty if they can."""
         return "its ranks work at paces of their own"

@@ -212,6 +212,8 @@ def build_privacy_json(
         certificate["selection"] = facts.selection
     if facts.base_vote:
         certificate["base_vote"] = dict(facts.base_vote)
+    if facts.afterwards:
+        certificate["post_processing"] = {"statement": facts.afterwards}
     if facts.stopped:
         certificate["stopped"] = dict(facts.stopped)
     for name in ("k_table", "left_out"):

@@ -18,6 +18,7 @@ from . import budget
 from .folder import Run, code_version
 from .looks import looks_of, selections_of, stopped_of
 from .preflight import kept_prices
+from .prepared import method_of
 
 if TYPE_CHECKING:
     from ..records import RecordSet
@@ -60,6 +61,7 @@ def certificate_facts(
         lineage=lineage(run),
         stopped=stopped_of(run.ledger.entries(Stopped), run.plan.steps),
         base_vote=base_vote_of(run),
+        afterwards=method_of(run.plan, run.options).afterwards,
         **run.options["statements"],
     )
 

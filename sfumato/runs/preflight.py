@@ -117,7 +117,7 @@ def _try_model(run: Run, prepared: Prepared[Any], images: int) -> None:
         method.untrained(kept).save(folder / "model")
         size = sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file())
         require_room(run.folder, room_needed(prepared, images, size))
-        if method.hands_over != "pictures":
+        if method.hands_over != "pictures" or (folder / "model" / LORA_FILE).exists():
             lay_out_model(folder / "model", folder / "export")
             try_files(folder / "export", "model")
         base = opened(run, folder / "model")

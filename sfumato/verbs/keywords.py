@@ -181,6 +181,7 @@ class MethodFields(TypedDict, total=False):
     variation: float
     variation_end: float
     features: str
+    fine_tune: int | None
 
 
 class JudgingFields(TypedDict, total=False):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from .drawing import first, sampler_of, varied
 from .sharing import FOLDER as SHARES
 from .sharing import Ranks, Shards, Sharing
 from .spaces import FOLDER, of_candidates, of_images
+from .tuning import save_tuned
 from .voting import nearest, noisy_votes
 
 LATENTS = "population/latents"  # in checkpoints
@@ -79,7 +81,7 @@ def fit(prepared: Prepared[Evolving], workspace: Workspace) -> Evolving | None:
         # features of private images have done their work
         shutil.rmtree(workspace.folder / FOLDER, ignore_errors=True)
         shutil.rmtree(workspace.folder / SHARES, ignore_errors=True)
-    return prepared.adaptation.with_population(rounds.latents, len(plan.classes))
+    return handed_over(prepared, rounds.latents)
 
 
 def population_of(prepared: Prepared[Evolving], tensors: dict[str, torch.Tensor]) -> Evolving:
@@ -88,8 +90,29 @@ def population_of(prepared: Prepared[Evolving], tensors: dict[str, torch.Tensor]
     Raises:
         SfumatoError: The checkpoint is of another plan.
     """
-    latents = _held(prepared, tensors)
-    return prepared.adaptation.with_population(latents, len(prepared.plan.classes))
+    return handed_over(prepared, _held(prepared, tensors))
+
+
+def handed_over(
+    prepared: Prepared[Evolving], latents: torch.Tensor, trained: bool = True
+) -> Evolving:
+    """A population [m, C, h, w] as what a run hands over, with a LoRA beside it if one is asked.
+
+    Args:
+        prepared: What was planned.
+        latents: The population, class by class.
+        trained: Whether the LoRA trains, or is saved as it starts.
+    """
+    found = prepared.adaptation.with_population(latents, len(prepared.plan.classes))
+    steps = getattr(prepared.method, "fine_tune", None)
+    if steps is None:
+        return found
+
+    def save(folder: Path) -> None:
+        found.save(folder)
+        save_tuned(prepared, latents, folder, steps if trained else 0)
+
+    return replace(found, save=save)
 
 
 def _held(prepared: Prepared[Evolving], tensors: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -67,6 +67,19 @@ class Evolution(Method):
         metavar="latents|pixels|FILE",
         path=True,
     )
+    fine_tune: int | None = option(
+        None,
+        "Steps of training a LoRA of the base on the last population afterwards, which costs"
+        " nothing; `export` writes it.",
+        least=1,
+    )
+
+    @property
+    def afterwards(self) -> str | None:
+        """The fine-tuning on the last population, if it was asked for."""
+        from .tuning import AFTERWARDS
+
+        return None if self.fine_tune is None else AFTERWARDS.format(self.fine_tune)
 
     @property
     def cannot_share(self) -> str:
@@ -262,12 +275,13 @@ class Evolution(Method):
         import torch
 
         from ..prepared import prepare_again
+        from .fit import handed_over
 
         plan = prepared.plan
         assert plan.voting is not None
-        made = prepare_again(self, plan, prepared.options, None, prepared.start).adaptation
+        again = prepare_again(self, plan, prepared.options, None, prepared.start)
         size = (plan.voting.candidates, *prepared.base.latent_shape)
-        return made.with_population(torch.zeros(size), plan.voting.classes)
+        return handed_over(again, torch.zeros(size), trained=False)
 
     def scratch_bytes(self, prepared: Prepared, images: int) -> int:
         """Bytes of all images' features, and of the checkpoints."""

@@ -17,7 +17,7 @@ import torch
 
 from sfumato import verbs
 from sfumato.auditing import on_run
-from sfumato.bases import POPULATION_FILE, load_population
+from sfumato.bases import LORA_FILE, POPULATION_FILE, load_population
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Evolution
 from sfumato.methods.evolution import cost, drawing, sharing
@@ -261,6 +261,26 @@ def test_the_owner_may_finish_at_a_round(tiny_images, tiny_base, tmp_path, monke
     facts = json.loads((tmp_path / "pictures" / "privacy.json").read_text())
     assert (facts["stopped"]["step"], facts["stopped"]["of"]) == (2, 3)
     assert facts["events"][-1]["count"] == 3  # all rounds stay charged
+
+
+def test_the_base_may_be_tuned_on_the_last_population(tiny_images, tiny_base, tmp_path):
+    """Post-processing: no event more, and the certificate says so."""
+    method = Evolution(**OPTIONS, fine_tune=3)
+    run = adapt(tiny_images, tiny_base, tmp_path / "run", method=method)
+    assert [(type(e).__name__, e.count) for e in run.plan.events] == [("Gaussian", 3)]
+    assert sorted(p.name for p in run.model.iterdir()) == [POPULATION_FILE, LORA_FILE]
+    tuned = safetensors.torch.load_file(run.model / LORA_FILE)
+    assert any(bool(t.any()) for name, t in tuned.items() if "lora_B" in name or ".up." in name)
+    verbs.synthesize(run, 12, tmp_path / "pictures", keep_key=True)
+    verbs.export(run, tmp_path / "lora")
+    for folder in ("pictures", "lora"):
+        verbs.release(tmp_path / folder)
+        report = verbs.verify(tmp_path / folder)
+        assert report.ok, report
+        facts = json.loads((tmp_path / folder / "privacy.json").read_text())
+        assert "3 steps on the last population" in facts["post_processing"]["statement"]
+        assert "Afterwards" in (tmp_path / folder / "PRIVACY.md").read_text()
+    assert (tmp_path / "lora" / LORA_FILE).exists()
 
 
 def test_a_time_decides_the_candidates(tiny_images, tiny_base):
