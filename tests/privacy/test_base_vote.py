@@ -41,6 +41,7 @@ def plan() -> Plan:
 
 
 def test_the_plan_pays_for_the_votes_before_training(plan):
+    assert len(plan.events) == 2
     vote, training = plan.events
     assert vote == Gaussian(plan.base_vote.noise_multiplier)
     assert isinstance(training, PoissonGaussian) and training.steps == 40
