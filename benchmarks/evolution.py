@@ -1,9 +1,9 @@
-"""Private Evolution on digits: `python benchmarks/evolution.py --data mnist --base letters`.
+"""Private Evolution on public sets: `python benchmarks/evolution.py --data mnist --base letters`.
 
-Beside each other: what a classifier learns from as many pictures of the public base alone, and from
-the evolved population. One seed, one classifier; real test pictures are looked at, so the data must
-be public. `--data font-digits` are digits of public fonts (`--fonts`, the recipe's glyphs.npz): the
-stand-in on which defaults were chosen. A line of JSON for each epsilon goes to --out.
+Beside each other: what classifiers learn from as many pictures of the public base alone, and from
+the evolved population. Real test pictures are looked at, so the data must be public. `--data
+font-digits` are digits of public fonts (`--fonts`, the recipe's glyphs.npz): the stand-in on which
+defaults were chosen. A line of JSON for each run (one public seed, one epsilon) goes to --out.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ def cpu_seconds() -> float:
     return own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
 
 
-def judge(images: np.ndarray, labels: np.ndarray, test, steps: int) -> float:
-    """Accuracy on real test pictures of a small CNN that has seen these alone."""
-    model = train_classifier("cnn", images, labels, len(CLASSES), seed=0, steps=steps)
-    return model.accuracy(*test)
+def judge(images: np.ndarray, labels: np.ndarray, test, names: list[str], args, seed: int) -> dict:
+    """Accuracy on real test pictures of each classifier that has seen these alone."""
+    return {
+        name: train_classifier(
+            name, images, labels, len(CLASSES), seed=seed, steps=args.classifier_steps
+        ).accuracy(*test)
+        for name in names
+    }
 
 
 def pictures_in(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -47,69 +51,59 @@ def pictures_in(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return images_of(load_records(folder / "train", classes=CLASSES), CLASSES, 32, "synthetic")
 
 
-def evolved(records: RecordSet, args, epsilon: float, work: Path) -> dict:
+def evolved(records: RecordSet, args, epsilon: float, seed: int, work: Path) -> dict:
     """One run: its plan, its time, and what its pictures and its first population are worth."""
     options = {k: v for k, v in json.loads(args.options).items()}
     before = cpu_seconds()
     run = verbs.adapt(
         records,
-        output=work / f"run-{epsilon:g}",
+        output=work / f"run-{epsilon:g}-{seed}",
         ledger=work / "ledger.sqlite",
         epsilon=epsilon,
         delta=1e-5,
         method=Evolution(**options),
         base=args.base,
-        seed=args.seed,
+        seed=seed,
         anyway=True,
         yes_public=True,
         **private_sets.words(args.data, args.base),
         on_stage=lambda line: print(line, flush=True),
     )
-    out = work / f"pictures-{epsilon:g}"
+    out = work / f"pictures-{epsilon:g}-{seed}"
     verbs.synthesize(run, run.plan.voting.candidates, out, controls=False)
     return {"run": run, "cpu": cpu_seconds() - before, "out": out}
 
 
-def public_only(run, n: int) -> tuple[np.ndarray, np.ndarray]:
+def public_only(run, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """As many pictures of the public base alone, as the first population was drawn."""
     from sfumato.synthesis.dataset import class_of_each
     from sfumato.synthesis.sampler import pictures
     from sfumato.verbs.facts import public_base
 
     labels = class_of_each(n, [1] * len(CLASSES))
-    drawn = pictures(public_base(run), run.plan.prompts, labels, np.arange(n), Sampling())
+    drawn = pictures(public_base(run), run.plan.prompts, labels, np.arange(n), Sampling(seed=seed))
     return np.concatenate([images for _, images in drawn]), labels
 
 
-def main() -> None:
-    """Runs and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="mnist", choices=("mnist", "font-digits"))
-    parser.add_argument("--fonts", type=Path, default=None)
-    parser.add_argument("--base", default="letters")
-    parser.add_argument("--epsilon", default="1,10")
-    parser.add_argument("--private", type=int, default=None, help="the first so many images")
-    parser.add_argument("--options", default="{}", help="fields of Evolution, as JSON")
-    parser.add_argument("--classifier-steps", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-public", action="store_true")
-    parser.add_argument("--out", type=Path, default=None)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+def rows(args):
+    """A row for each run."""
     source = {"source": args.fonts} if args.fonts else {}
     records = private_sets.read(args.data, "train", **source)
     if args.private:
         records = first(records, args.private)
     test = images_of(private_sets.read(args.data, "test", **source), CLASSES, 32, "test")
-    public = None
-    with tempfile.TemporaryDirectory() as folder:
+    for seed in map(int, args.seeds.split(",")):
+        names = args.classifiers.split(",") if seed == 0 else args.classifiers.split(",")[:1]
+        public = None
         for epsilon in map(float, args.epsilon.split(",")):
-            made = evolved(records, args, epsilon, Path(folder))
-            plan = made["run"].plan
-            if public is None and not args.no_public:
-                drawn = public_only(made["run"], plan.voting.candidates)
-                public = judge(*drawn, test, args.classifier_steps)
-            row = {
+            with tempfile.TemporaryDirectory() as folder:
+                made = evolved(records, args, epsilon, seed, Path(folder))
+                plan = made["run"].plan
+                if public is None and not args.no_public:
+                    drawn = public_only(made["run"], plan.voting.candidates, seed)
+                    public = judge(*drawn, test, names, args, seed)
+                found = judge(*pictures_in(made["out"]), test, names, args, seed)
+            yield {
                 "data": args.data,
                 "base": args.base,
                 "epsilon": plan.epsilon,
@@ -119,15 +113,36 @@ def main() -> None:
                 "rounds": plan.steps,
                 "noise": plan.noise_multiplier,
                 "cpu_seconds": round(made["cpu"], 1),
-                "accuracy": judge(*pictures_in(made["out"]), test, args.classifier_steps),
+                "accuracy": found,
                 "public_only": public,
                 "classifier_steps": args.classifier_steps,
-                "seed": args.seed,
+                "seed": seed,
             }
-            print(json.dumps(row), flush=True)
-            if args.out:
-                with open(args.out, "a", encoding="utf-8") as table:
-                    table.write(json.dumps(row) + "\n")
+
+
+def main() -> None:
+    """Runs and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--data", default="mnist", choices=("mnist", "font-digits", "fashion-mnist")
+    )
+    parser.add_argument("--fonts", type=Path, default=None)
+    parser.add_argument("--base", default="letters")
+    parser.add_argument("--epsilon", default="1,10")
+    parser.add_argument("--private", type=int, default=None, help="the first so many images")
+    parser.add_argument("--options", default="{}", help="fields of Evolution, as JSON")
+    parser.add_argument("--classifiers", default="cnn", help="all for seed 0, else the first")
+    parser.add_argument("--classifier-steps", type=int, default=400)
+    parser.add_argument("--seeds", default="0", help="public: of the base's pictures")
+    parser.add_argument("--no-public", action="store_true")
+    parser.add_argument("--out", type=Path, default=None)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for row in rows(args):
+        print(json.dumps(row), flush=True)
+        if args.out:
+            with open(args.out, "a", encoding="utf-8") as table:
+                table.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

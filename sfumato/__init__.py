@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Saliency,
     )
     from .options import (
+        Choosing,
         Execution,
         Judging,
         Machine,
@@ -94,6 +95,7 @@ _HOMES = {
     "Loda": "methods",
     "Lora": "methods",
     "Saliency": "methods",
+    "Choosing": "options",
     "Execution": "options",
     "Judging": "options",
     "Machine": "options",
@@ -117,6 +119,7 @@ __all__ = [
     "Config",
     "Embedding",
     "Evolution",
+    "Choosing",
     "Execution",
     "Full",
     "Interrupted",

@@ -286,6 +286,12 @@ def _votes(plan: Plan) -> oneshot.OneShot:
     return voting.votes(min(asked.votes, voting.OF_CLASS - 1), plan.noise_multiplier)
 
 
+def _base_vote(plan: Plan) -> oneshot.OneShot:
+    asked = plan.base_vote
+    assert asked is not None and asked.noise_multiplier is not None
+    return voting.base_votes(asked.noise_multiplier)
+
+
 def _histogram(plan: Plan) -> oneshot.OneShot:
     sigma = plan.histogram_noise_multiplier
     assert sigma is not None
@@ -295,6 +301,7 @@ def _histogram(plan: Plan) -> oneshot.OneShot:
 # a plan's field -> the query that is paid for where it is set
 QUERIES: dict[str, Callable[[Plan], oneshot.OneShot]] = {
     "aggregation": _aggregation,
+    "base_vote": _base_vote,
     "histogram_noise_multiplier": _histogram,
     "probe": _probe,
     "voting": _votes,

@@ -76,6 +76,7 @@ def changed(plan: Plan, **changes) -> Plan:
         "delta": min(plan.delta, 0.5 / fields["n_units"]),
         "histogram_noise_multiplier": None,
         "probe": None,
+        "base_vote": None,
         "retry_steps": 0,
         "rounding": None,
     }

@@ -13,10 +13,13 @@ import torch
 
 from ..bases import Base
 from ..errors import SfumatoError
-from ..methods.evolution.spaces import Space, require_alone, space_of
+from ..methods.evolution.spaces import SIDE, Space, pixels, require_alone, space_of
 from ..methods.evolution.voting import nearest, noisy_votes
+from ..privacy.mechanisms.base_vote import STEP
 from ..privacy.mechanisms.histogram import GRID, VoteHistogram
 from ..privacy.random.keys import RunKey
+from ..records import RecordSet
+from ..runs.matching import bases_asked
 from .finding import Finding, Notes
 from .oneshot import NUMBERS, OneShot, neighbours
 
@@ -24,8 +27,8 @@ CLASSES, OF_CLASS, DIMENSIONS = 3, 5, 8
 
 
 def mechanisms() -> list[OneShot]:
-    """One vote an image, and several."""
-    return [votes(1), votes(3, 2.5)]
+    """One vote an image, and several; votes for a base."""
+    return [votes(1), votes(3, 2.5), base_votes()]
 
 
 def votes(most: int, sigma: float = 2.0) -> OneShot:
@@ -63,6 +66,33 @@ def votes(most: int, sigma: float = 2.0) -> OneShot:
                 strange[images] *= np.float32(scale)
             pairs[f"unit {unit} times {scale:g}"] = ((strange, label), (empty, gone))
     return OneShot(f"votes, {most} an image", release, pairs, None, 1.0, sigma, 1 / GRID)
+
+
+def base_votes(sigma: float = 2.0) -> OneShot:
+    """The vote for a base, from dummy pictures to the histogram.
+
+    Units of one to four images, which vote for one base or for several.
+    """
+    rng, side = np.random.default_rng(5), SIDE
+    pictures = rng.integers(0, 256, (12, side, side, 3), dtype=np.uint8)
+    unit = np.array([0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5])
+    tables = list(pixels(rng.permutation(pictures)).reshape(3, 4, -1))
+
+    def read(usable: np.ndarray) -> RecordSet:
+        shown = pictures * usable[:, None, None, None]
+        none = np.zeros(len(unit), np.int64)
+        return RecordSet("dummy", "array", ("a",), none, unit, None, usable, array=shown)
+
+    def release(usable: np.ndarray | None, key: RunKey) -> np.ndarray:
+        if usable is None:  # nobody votes for many bases
+            wide = VoteHistogram(NUMBERS, 1, 1, "dummy")
+            nobody = np.full((1, 1), -1)
+            return noisy_votes(wide, sigma, nobody, [np.arange(1)], key, STEP, 0) / GRID
+        return bases_asked(read(usable), side, tables, sigma, key, STEP)
+
+    whole = np.ones(len(unit), bool)
+    pairs: dict[str, tuple[Any, Any]] = {f"unit {u}": (whole, unit != u) for u in range(6)}
+    return OneShot("votes for a base", release, pairs, None, 1.0, sigma, 1 / GRID)
 
 
 def isolation(base: Base, space: Space) -> Finding:

@@ -68,6 +68,7 @@ def adapt(
     sfumato adapt ./scans --epsilon 4 --base ./base --yes-public -o run
     sfumato adapt ./scans --epsilon 4 --classes benign,malignant --base ./base --method lora -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --method saliency --keep 0.3 -o run
+    sfumato adapt ./scans --epsilon 4 --match --bases glyphs,letters -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --method loda --activation silu -o run
     sfumato adapt ./scans --epsilon 4 --base ./base --captions report --prompts prompts.csv -o run
     sfumato adapt ./artwork --epsilon 1 --base icons --method inversion -o run
@@ -94,7 +95,7 @@ def adapt(
         raise SfumatoError(
             f"--{flag} does not go with --resume: the run keeps its own plan and options"
         )
-    if not resume:
+    if not resume and not asked.get("match"):
         require_base(asked.get("base"))
 
     from .. import verbs
@@ -124,7 +125,7 @@ def adapt(
             )
     if (shard := execution.get("shard")) is not None:
         print(
-            f"{run.folder}: shard {shard[0]}/{shard[1]} is inverted. When all shards are, run:"
+            f"{run.folder}: shard {shard[0]}/{shard[1]} is done. When all shards are, run:"
             f" sfumato adapt {quote(str(images))} -o {quote(str(run.folder))} --resume"
         )
     elif ranks.rank() == 0:

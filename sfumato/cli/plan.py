@@ -49,12 +49,14 @@ def plan(
     sfumato plan ./scans --epsilon 4 --base ./base
     sfumato plan ./scans --unit patient_id --epsilon 4 --base ./base --method lora --rank 4
     sfumato plan ./scans --epsilon 4 --base ./base --method saliency --keep 0.3
+    sfumato plan ./scans --epsilon 4 --match --bases glyphs,letters
     sfumato plan ./scans --epsilon 4 --base ./base --time 20min
     sfumato plan ./scans --epsilon 4 --base ./base --json > plan.json
     """
     if asked.get("epsilon") is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
-    require_base(asked.get("base"))
+    if not asked.get("match"):
+        require_base(asked.get("base"))
 
     from .. import verbs
 
@@ -140,11 +142,13 @@ def sections(report: PlanReport) -> list[tuple[str, list[tuple[str, str]]]]:
     for rate, found in (report.odds or {}).items():
         told = f"at most {percent_up(100 * found)} of the used units are found"
         promise.append((f"{100 * float(rate):g} % accused wrongly", told))
+    from ..planning.choosing import rows as vote_rows  # here: it opens bases, which loads torch
+
     kind = METHODS[plan.method]
     return [
         ("In short", _in_short(report, unit)),
         ("Promise", promise),
-        ("Mechanism", kind.mechanism_rows(plan)),
+        ("Mechanism", [*kind.mechanism_rows(plan), *vote_rows(plan)]),
         (
             "Work",
             [

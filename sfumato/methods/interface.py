@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from ..errors import SfumatoError
 from ..options import Execution, Options, Performance, Privacy, Prompting, Recipe, Schedule
 from .given import LEARNING_RATE, Drawing, Given, PublicAnswers, PublicImages
 
@@ -122,8 +123,7 @@ class Method(Options):
             own.
         takes_steps: Whether it pays for steps, billed and resumed one by one; otherwise an attempt
             is one noisy sum.
-        learns_weights: Whether a checkpoint between its steps is a model, which draws samples and
-            may be finished at.
+        learns_weights: Whether a checkpoint between its steps is a model, which draws samples.
         every_class: Whether it needs an image of every class.
         compares: Whether its report shows tokens beside the released one (`controls`).
         less_noise: What would put less noise on the answer at the same epsilon, as advice.
@@ -147,6 +147,11 @@ class Method(Options):
     less_noise: ClassVar[str] = "train fewer numbers (--method lora or embedding)"
     stages: ClassVar[tuple[str, ...]] = ("encode", "train", "sample", "decode")
     control_rows: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def afterwards(self) -> str | None:
+        """What is made of the answer at no cost, for the certificate; None for nothing."""
+        return None
 
     @property
     def cannot_share(self) -> str:
@@ -371,6 +376,24 @@ class Method(Options):
         Raises:
             Interrupted: It was stopped, or the device failed; a resume goes on.
         """
+
+    def at_checkpoint(
+        self, prepared: Prepared[Any], tensors: dict[str, torch.Tensor], step: int
+    ) -> Adapted:
+        """What a checkpoint of a step leaves, where the owner finishes there.
+
+        Args:
+            prepared: What was planned.
+            tensors: Of the checkpoint.
+            step: Its step.
+
+        Raises:
+            SfumatoError: A checkpoint of this method leaves nothing.
+        """
+        raise SfumatoError(
+            f"--finish-here: --method {self.name} trains no model that an earlier step could"
+            " leave: go on with --resume"
+        )
 
     @classmethod
     @abstractmethod

@@ -13,6 +13,8 @@ from .given import Given, PublicAnswers, PublicImages
 from .interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
 if TYPE_CHECKING:
+    import torch
+
     from ..bases import Base
     from ..privacy.plan import Plan
     from .adaptation import Adaptation
@@ -204,6 +206,18 @@ class Trained(Method):
         from .dpsgd import checkpoint_bytes
 
         return checkpoint_bytes(prepared.adaptation)
+
+    def at_checkpoint(
+        self, prepared: Prepared, tensors: dict[str, torch.Tensor], step: int
+    ) -> Adaptation:
+        """The averaged weights that a checkpoint holds."""
+        from ..training import State
+
+        adaptation = prepared.adaptation
+        state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
+        state.restore(tensors, step)
+        state.use_average()
+        return adaptation
 
     def fit(self, prepared: Prepared, workspace: Workspace) -> Adaptation:
         """Trains by DP-SGD."""

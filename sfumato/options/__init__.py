@@ -5,6 +5,7 @@ Nothing here loads torch, so that the command line answers at once.
 
 from __future__ import annotations
 
+from .choosing import Choosing
 from .declare import Declared, Options, declared, option
 from .gather import gather, takes
 from .judging import CLASSIFIERS, Judging, Matching, Selecting
@@ -19,6 +20,7 @@ from .values import FIXED, Values, declared_values
 __all__ = [
     "Declared",
     "CLASSIFIERS",
+    "Choosing",
     "Counted",
     "Execution",
     "FIXED",

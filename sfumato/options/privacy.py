@@ -274,13 +274,14 @@ class Prompting(Options):
 
 @dataclass(frozen=True)
 class Execution(Options):
-    """What of an inversion is done now, and what stays in the run folder."""
+    """What of an inversion or an evolution is done now, and what stays in the run folder."""
 
-    panel = "Running an inversion"
+    panel = "Running in shards"
 
     shard: tuple[int, int] | None = option(
         None,
-        "Invert only every N-th chunk, from I; a last run with --resume adds up.",
+        "inversion: only every N-th chunk, from I; evolution: only every N-th picture of a round,"
+        " beside the other shards. A last run with --resume adds up.",
         metavar="I/N",
         parse=parse.shard,
     )

@@ -245,7 +245,7 @@ def _plan(
             allow_large_delta=privacy.allow_large_delta,
             # A path is kept whole, so that the run can be resumed from anywhere; the certificate
             # shows its last part only.
-            base=task.base if task.base in bundled_bases() else str(Path(task.base).resolve()),
+            base=named_in_plan(task.base),
             base_digest=opened.digest,
             trainable=adapted.most_trainable if votes is None else votes.candidates,
             learning_rate=recipe.learning_rate,
@@ -259,10 +259,17 @@ def _plan(
             voting=votes,
             captions=texts[0],
             prompts_file=texts[1],
+            base_vote=task.base_vote,
+            base_vote_epsilon=task.choosing.share(privacy.epsilon),
         )
         return make_plan(request)
     except ValueError as error:
         raise SfumatoError(str(error)) from error
+
+
+def named_in_plan(base: str) -> str:
+    """A bundled base by its name, another by its whole path."""
+    return base if base in bundled_bases() else str(Path(base).resolve())
 
 
 def _use_buckets(base: Base, task: Task) -> None:

@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..methods import Prepared
 from ..options import Reading, Values
 from ..privacy.ledger.public import PublicInput
+from ..privacy.plan import Plan
 from ..records import RecordSet
 
 Listed = list[tuple[str, str]]
@@ -47,7 +48,7 @@ def published(prepared: Prepared[Any]) -> Listed:
         ("tokens and their words", ", ".join(dict.fromkeys(given))),
         ("captions", CAPTIONS if plan.captions else ""),
         ("prompts of synthesis", f"SHA-256 {plan.prompts_file}" if plan.prompts_file else ""),
-        ("base", Path(plan.base).name),
+        ("base", _base(plan)),
         ("stored values", Values.kept(options).said),
         ("settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)),
         ("public images", ", ".join(map(_said, prepared.public_inputs))),
@@ -55,6 +56,14 @@ def published(prepared: Prepared[Any]) -> Listed:
         ("how settings were chosen", " ".join(filter(None, (said["tuning"], said.get("timed"))))),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _base(plan: Plan) -> str:
+    """Its name; where private images choose it, those of all that they choose among."""
+    if plan.base_vote is None:
+        return Path(plan.base).name
+    names = ", ".join(Path(name).name for name in plan.base_vote.bases)
+    return f"one of {names}, with the noisy share of votes for each"
 
 
 def _said(images: PublicInput) -> str:
@@ -76,8 +85,19 @@ def require_yes(
     Raises:
         DataError: Nobody said yes.
     """
+    require_yes_to(published(prepared), records, reading, confirm)
+
+
+def require_yes_to(
+    listed: Listed, records: RecordSet, reading: Reading, confirm: Confirm | None
+) -> None:
+    """The same, of a list of all that would become public.
+
+    Raises:
+        DataError: Nobody said yes.
+    """
     require_asking(records, reading, confirm)
-    if confirm is None or not asks_yes(records, reading) or confirm(published(prepared)):
+    if confirm is None or not asks_yes(records, reading) or confirm(listed):
         return
     raise DataError("what would become public was not confirmed, so nothing is charged")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SfumatoError
 from ..methods import METHODS, Attention, Method, PublicAnswers
 from ..options import (
+    Choosing,
     Execution,
     Machine,
     Options,
@@ -25,11 +26,13 @@ from ..options import (
 from ..options.gather import make
 
 if TYPE_CHECKING:  # the command line asks for a base before torch is loaded
+    from ..privacy.mechanisms.base_vote import BaseVote
     from .fit import Fit
 
 GROUPS: dict[str, type[Options]] = {
     "reading": Reading,
     "privacy": Privacy,
+    "choosing": Choosing,
     "schedule": Schedule,
     "prompting": Prompting,
     "recipe": Recipe,
@@ -39,17 +42,22 @@ GROUPS: dict[str, type[Options]] = {
 }
 
 
+USUAL = 32  # pixels a side of the bundled bases among which --match chooses
+
+
 @dataclass(frozen=True)
 class Task:
     """What a run is asked to do: a base, a method, and the classes of options.
 
     seed: public; how adapters start. It never reaches the noise. fit: of the base, as tried on
-    public pictures.
+    public pictures. base_vote: among which bases the private images are to choose, one of which is
+    `base`.
     """
 
     base: str
     method: Method = Attention()
     privacy: Privacy = Privacy()
+    choosing: Choosing = Choosing()
     schedule: Schedule = Schedule()
     prompting: Prompting = Prompting()
     recipe: Recipe = Recipe()
@@ -58,6 +66,7 @@ class Task:
     seed: int = 0
     public: PublicAnswers = PublicAnswers()
     fit: Fit | None = None
+    base_vote: BaseVote | None = None
 
 
 def require_base(base: str | Path | None) -> str:
@@ -76,6 +85,29 @@ def require_base(base: str | Path | None) -> str:
         f" pipeline folder, or a bundled one ({', '.join(bundled_bases())};"
         " `sfumato bases` shows what each has seen)"
     )
+
+
+def candidates_of(choosing: Choosing, base: str | Path | None = None) -> tuple[str, ...]:
+    """The bases that `--match` chooses among.
+
+    Raises:
+        SfumatoError: Fewer than two, one twice, or a base that was named beside them.
+    """
+    if base is not None:
+        raise SfumatoError(
+            "--match chooses the base: leave --base out, or leave --match out and name the base"
+        )
+    if choosing.bases is None:
+        from ..bases import base_info, bundled_bases
+
+        return tuple(name for name in bundled_bases() if base_info(name).resolution == USUAL)
+    names = tuple(choosing.bases)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise SfumatoError(
+            "--bases: name at least two public bases, each once: with one there is nothing to"
+            " choose"
+        )
+    return names
 
 
 def task_of(
@@ -108,7 +140,9 @@ def task_of(
         chosen = replace(chosen, **{bound: privacy.clip_norm})
         found["privacy"] = replace(privacy, clip_norm=None)
     reading, execution = found.pop("reading"), found.pop("execution")
-    return reading, execution, Task(require_base(base), chosen, **found, seed=seed)
+    choosing: Choosing = found["choosing"]
+    named = candidates_of(choosing, base)[0] if choosing.match else require_base(base)
+    return reading, execution, Task(named, chosen, **found, seed=seed)
 
 
 def _method(method: str | Method, keywords: Mapping[str, Any]) -> Method:

@@ -128,6 +128,8 @@ def solved(plan: Plan, seconds: float) -> str:
 
 def short_of_usual(plan: Plan) -> str:
     """What a solved schedule lacks of the one without a time limit; empty if it lacks little."""
+    if plan.voting is not None:  # candidates were solved for, and all units vote in every round
+        return ""
     usual = default_schedule(plan.n_units, plan.epsilon)
     share = plan.steps * plan.expected_batch_size / usual["steps"] / usual["expected_batch_size"]
     return f"it sees {share:.0%} of the images of the usual schedule" if share < USUAL else ""

@@ -135,3 +135,10 @@ def check_voting(plan: Fields) -> None:
         raise ValueError(
             "the vote histogram has candidates for each class, and one noisy number for each"
         )
+
+
+def check_base_vote(plan: Fields) -> None:
+    """ValueError unless the plan's base is a candidate of its vote, where it has one."""
+    own = plan.base_vote
+    if own is not None and (plan.base, plan.base_digest) not in zip(own.bases, own.digests):
+        raise ValueError("the plan's base is none of those that are voted on: make the plan again")

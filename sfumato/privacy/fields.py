@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sfumato.privacy.events import Event
+from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
@@ -59,6 +60,8 @@ class Fields:
         voting: Every step is one noisy histogram of all units' votes, and nothing trains.
         captions: True where the captions of images train, in place of the prompts of classes.
         prompts_file: SHA-256 of public prompts that were given for synthesis.
+        base_vote: The noisy votes among public bases that decided which is `base`; the fields that
+            price the plan are the same whatever base it is.
     """
 
     method: str
@@ -99,3 +102,4 @@ class Fields:
     voting: VoteHistogram | None = None
     captions: bool | None = None
     prompts_file: str | None = None
+    base_vote: BaseVote | None = None

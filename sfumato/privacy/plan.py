@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 from sfumato.privacy import accounting, checks, clipping, events
+from sfumato.privacy.calibrated import calibrated_probe, calibrated_vote
 from sfumato.privacy.events import Event
 from sfumato.privacy.fields import Fields
+from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
@@ -25,8 +27,8 @@ from sfumato.privacy.pricing import (
     one_shot_events,
     own_event,
     price_after,
-    probe_event,
     sums_of_all,
+    vote_events,
 )
 from sfumato.privacy.request import GAMMAS, Request
 from sfumato.privacy.rounding import Rounding
@@ -36,7 +38,7 @@ _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
 # fields that a plan which does not use them leaves out
 _LATER = (
     *("probe", "clip_groups", "aggregation", "rounding"),
-    *("captions", "prompts_file", "voting"),
+    *("captions", "prompts_file", "voting", "base_vote"),
 )
 
 
@@ -61,6 +63,7 @@ class Plan(Fields):
             checks.check_aggregation(self)
         if self.voting is not None:
             checks.check_voting(self)
+        checks.check_base_vote(self)
         if self.rounding is not None:
             self.rounding.check(
                 self.clip().sensitivity, self.trainable, self.n_units, self.noise_multiplier
@@ -227,6 +230,8 @@ class Plan(Fields):
             body["rounding"] = Rounding.from_json(body["rounding"])
         if "voting" in body:
             body["voting"] = VoteHistogram.from_json(body["voting"])
+        if "base_vote" in body:
+            body["base_vote"] = BaseVote.from_json(body["base_vote"])
         return cls(**body)
 
     @property
@@ -259,36 +264,34 @@ def make_plan(request: Request) -> Plan:
     tried = asked.probe and replace(
         asked.probe, noise_multiplier=asked.probe.noise_multiplier or 1.0
     )
-    one_shot = one_shot_events(asked.histogram_noise_multiplier, tried, asked.n_units)
-    checked = draft(noise_multiplier=1.0, epsilon=0.0, probe=tried, events=(*one_shot, last(1.0)))
+    vote = asked.base_vote and replace(asked.base_vote, noise_multiplier=1.0)
+    one_shot = (
+        *vote_events(vote),
+        *one_shot_events(asked.histogram_noise_multiplier, tried, asked.n_units),
+    )
+    checked = draft(
+        noise_multiplier=1.0,
+        epsilon=0.0,
+        probe=tried,
+        base_vote=vote,
+        events=(*one_shot, last(1.0)),
+    )
     if not of_all:
         rounding = Rounding.of(checked.clip().sensitivity, asked.trainable)
         draft = partial(draft, rounding=rounding)
-    if asked.probe is not None:
-        probe = _calibrated_probe(asked, asked.probe, checked.grid, last)
-        one_shot = one_shot_events(asked.histogram_noise_multiplier, probe, asked.n_units)
+    if asked.base_vote is not None:
+        asked = replace(asked, base_vote=calibrated_vote(asked, asked.base_vote, checked.grid))
+        draft = partial(draft, base_vote=asked.base_vote)
+    votes = vote_events(asked.base_vote)
+    probe = asked.probe
+    if probe is not None:
+        probe = calibrated_probe(asked, probe, checked.grid, last)
         draft = partial(draft, probe=probe)
+    beside = one_shot_events(asked.histogram_noise_multiplier, probe, asked.n_units)
+    one_shot = (*votes, *beside)
     noise_multiplier = accounting.calibrate(
         one_shot, rate, total, checked.epsilon_target, asked.delta, asked.relation, checked.grid
     )
     all_events = (*one_shot, last(noise_multiplier))
     reached = accounting.epsilon_of(all_events, asked.delta, asked.relation, checked.grid)
     return draft(noise_multiplier=noise_multiplier, epsilon=reached, events=all_events)
-
-
-def _calibrated_probe(
-    asked: Request, probe: Probe, grid: float, last: Callable[[float], Event]
-) -> Probe:
-    """The probe with its noise, and with the noise that training would need without it."""
-    terms = (asked.epsilon, asked.delta, asked.relation, grid)
-    others = one_shot_events(asked.histogram_noise_multiplier, None, asked.n_units)
-    total = asked.steps + asked.retry_steps
-    before = accounting.calibrate(others, asked.sampling_rate, total, *terms)
-    probe = replace(probe, noise_before=before)
-    if probe.noise_multiplier is not None:
-        return probe
-    event = partial(probe_event, probe, asked.n_units)
-    training = last(before * (1 + asked.probe_share))
-    return replace(
-        probe, noise_multiplier=accounting.calibrate_probe(others, event, training, *terms)
-    )

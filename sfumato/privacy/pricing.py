@@ -11,6 +11,7 @@ from itertools import pairwise
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Event, Gaussian, Laplace, PoissonGaussian
 from sfumato.privacy.fields import Fields
+from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
@@ -24,7 +25,8 @@ def events_of(plan: Fields) -> tuple[Event, ...]:
         plan.noise_multiplier,
         plan.steps + plan.retry_steps,
     )
-    return (*one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units), last)
+    beside = one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units)
+    return (*vote_events(plan.base_vote), *beside, last)
 
 
 def sums_of_all(aggregation: Aggregation | None, voting: VoteHistogram | None) -> bool:
@@ -61,6 +63,15 @@ def one_shot_events(
     """
     paid = () if histogram is None else (Gaussian(histogram),)
     return paid if probe is None else (*paid, own_event(probe, n_units))
+
+
+def vote_events(vote: BaseVote | None) -> tuple[Event, ...]:
+    """Returns the event of the vote for a base, which comes before all others, if there is one."""
+    if vote is None:
+        return ()
+    if vote.noise_multiplier is None:
+        raise ValueError("the vote for a base has no noise multiplier: make the plan again")
+    return (Gaussian(vote.noise_multiplier),)
 
 
 def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:

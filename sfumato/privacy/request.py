@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sfumato.privacy import accounting, checks
+from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
@@ -36,6 +37,7 @@ class Request:
         grid: None: 1e-4, and 1e-3 above epsilon 20.
         probe: A ranking to pay for. Where it has no noise multiplier it gets the least with which
             training needs at most `probe_share` more noise than without it.
+        base_vote: A vote among bases to pay for; alone it costs `base_vote_epsilon`.
     """
 
     method: str
@@ -72,6 +74,8 @@ class Request:
     voting: VoteHistogram | None = None
     captions: bool | None = None
     prompts_file: str | None = None
+    base_vote: BaseVote | None = None
+    base_vote_epsilon: float = 0.1
 
     def __post_init__(self) -> None:
         accounting.check_epsilon(self.epsilon)
@@ -108,6 +112,13 @@ class Request:
         ):
             raise ValueError(
                 "probe_share must lie in (0, 1]: 0.02 lets the training noise rise by 2 %"
+            )
+        if self.base_vote is not None and not (
+            checks.is_number(self.base_vote_epsilon) and 0 < self.base_vote_epsilon < self.epsilon
+        ):
+            raise ValueError(
+                f"the epsilon of the vote for a base must lie above 0 and below that of the run"
+                f" ({self.epsilon:g}): lower --match-epsilon"
             )
 
     @property

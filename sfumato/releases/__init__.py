@@ -17,6 +17,7 @@ from sfumato.releases.prices import prices_of
 from sfumato.releases.shown import TOKEN_ROWS
 from sfumato.releases.statements import (
     NOT_COMPARED,
+    base_vote_facts,
     choice_facts,
     held_out_in_words,
     looks_facts,
@@ -25,6 +26,7 @@ from sfumato.releases.statements import (
 )
 from sfumato.releases.trial import try_certificate, try_files
 from sfumato.releases.verify import VerifyReport, verify
+from sfumato.releases.verify_privacy import planned_steps
 
 __all__ = [
     "CERTIFICATE",
@@ -38,6 +40,7 @@ __all__ = [
     "SUMS",
     "TOKEN_ROWS",
     "VerifyReport",
+    "base_vote_facts",
     "build_privacy_json",
     "certificate_digest",
     "choice_facts",
@@ -49,6 +52,7 @@ __all__ = [
     "held_out_in_words",
     "looks_facts",
     "marked_png",
+    "planned_steps",
     "prices_of",
     "prompts_facts",
     "release_digest",

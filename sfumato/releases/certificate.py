@@ -210,6 +210,10 @@ def build_privacy_json(
         )
     if facts.selection:
         certificate["selection"] = facts.selection
+    if facts.base_vote:
+        certificate["base_vote"] = dict(facts.base_vote)
+    if facts.afterwards:
+        certificate["post_processing"] = {"statement": facts.afterwards}
     if facts.stopped:
         certificate["stopped"] = dict(facts.stopped)
     for name in ("k_table", "left_out"):
@@ -218,7 +222,11 @@ def build_privacy_json(
     _refuse_paths(
         {
             k: certificate[k]
-            for k in ("conditions", "code_version", "synthesis", "not_private", "tuning")
+            for k in (
+                *("conditions", "code_version", "synthesis", "not_private", "tuning"),
+                *(["base_vote"] if facts.base_vote else []),
+                "mechanism",
+            )
         }
     )
     return certificate

@@ -24,6 +24,7 @@ from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
 from sfumato.releases.statements import (
     KEY_KEPT,
+    base_vote_facts,
     captions_facts,
     check_choice,
     check_looks,
@@ -31,7 +32,7 @@ from sfumato.releases.statements import (
     held_out_facts,
     stopped_facts,
 )
-from sfumato.releases.verify_privacy import RELATIONS, load, positive
+from sfumato.releases.verify_privacy import RELATIONS, load, planned_steps, positive
 
 Check = tuple[str, bool, str]
 
@@ -96,7 +97,7 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
         yield "looks", check_looks(facts) and kept, facts["looks"]["statement"]
     if "stopped" in facts:
         said = facts["stopped"]
-        right = said == stopped_facts(said["step"], facts["mechanism"]["steps"])
+        right = said == stopped_facts(said["step"], planned_steps(facts["mechanism"]))
         yield "stopped", right, said["statement"]
     if "held_out" in facts["public_facts"]:
         apart = facts["public_facts"]["held_out"]
@@ -127,6 +128,8 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
             yield "aggregation", *_aggregation(query, facts)
         elif "rounds" in query:
             yield "votes", *_votes(query, facts)
+        elif "bases" in query:
+            yield "base vote", *_base_vote(query, facts)
         elif "sensitivity" in query:
             chosen = facts["selection"]
             ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[
@@ -207,6 +210,22 @@ def _votes(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
     table = VoteHistogram(*(query[field.name] for field in fields(VoteHistogram)))
     holds = one and billed and enough and all_units and paid and table.classes == len(classes)
     return holds, f"{query['count']} rounds, noise {query['noise_stddev']:.6g} on each sum of votes"
+
+
+def _base_vote(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
+    """Checks the vote for a base: its bound and noise, and that it is told in full."""
+    noise, said = positive(query["noise"]), facts["base_vote"]
+    exact = math.ceil(Fraction(noise) * VOTE_GRID) / VOTE_GRID
+    enough = math.isclose(positive(query["noise_stddev"]), exact, rel_tol=1e-12)
+    all_units = query["type"] == "gaussian" and query["sampling_rate"] == query["count"] == 1
+    names, digests, shares = (
+        [candidate[name] for candidate in said["candidates"]]
+        for name in ("base", "digest", "share")
+    )
+    own = digests.index(facts["conditions"]["base_digest"])
+    told = len(names) == query["bases"] and base_vote_facts(names, digests, shares, own) == said
+    holds = positive(query["sensitivity"]) == 1 and enough and all_units and told
+    return holds, said["statement"]
 
 
 def check_page(facts: dict[str, Any], text: str) -> Iterator[Check]:

@@ -77,6 +77,8 @@ class CertificateFacts:
         key_kept: Whether the run key outlives the certificate.
         audit: The record of an audit of the run.
         audits_failed: How many audits did not pass.
+        afterwards: What was made of the answer at no cost, in words.
+        base_vote: `statements.base_vote_facts` of a run whose base private images chose.
         stopped: `statements.stopped_facts` of a run that its owner ended early.
     """
 
@@ -104,3 +106,5 @@ class CertificateFacts:
     audit: Mapping[str, Any] | None = None
     audits_failed: int = 0
     stopped: Mapping[str, Any] | None = None
+    base_vote: Mapping[str, Any] | None = None
+    afterwards: str | None = None

@@ -57,6 +57,12 @@ def mechanism(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str
 
     Rate and noise must equal those of the events.
     """
+    if plan.get("base_vote"):
+        query, events = _take_vote(plan, events)
+        rest = {name: value for name, value in plan.items() if name != "base_vote"}
+        found = mechanism(rest, events)
+        grid = found["arithmetic"] | {"one_shot": "grid"}
+        return found | {"arithmetic": grid, "one_shot": [*found["one_shot"], query]}
     if plan.get("aggregation"):
         return aggregated(plan, events)
     if plan.get("voting"):
@@ -133,6 +139,10 @@ UNUSED = (
 VOTES = (
     "each image names the candidates of its class that are nearest in a public feature space; a"
     " unit's counts over all candidates are scaled to norm 1 together"
+)
+BASE_VOTE = (
+    "each image names the base whose public picture is nearest in a public feature space; a unit's"
+    " counts over all bases are scaled to norm 1 together"
 )
 AGGREGATION_RULES = {
     "clip": (
@@ -246,6 +256,41 @@ def voted(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str, An
         "arithmetic": {"training": None, "one_shot": "grid"},
         "one_shot": [query, *_histograms(rest)],
     }
+
+
+def _take_vote(
+    plan: Mapping[str, Any], events: list[dict[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The vote for a base as a query of the certificate, and the events without its own."""
+    own = plan["base_vote"]
+    sigma = own["noise_multiplier"]
+    event = {"type": "gaussian", "noise_multiplier": sigma, "count": 1}
+    if event not in events:
+        raise SfumatoError(
+            "the plan has a vote for a base that its events do not pay for; make the plan again"
+        )
+    place = events.index(event)
+    query = {
+        "name": "base vote",
+        "type": "gaussian",
+        "noise": sigma,
+        "count": 1,
+        "sampling_rate": 1.0,
+        "sampler": "all units, once",
+        "rule_in_words": BASE_VOTE,
+        "sensitivity": 1.0,
+        "noise_stddev": math.ceil(Fraction(sigma) * votes.GRID) / votes.GRID,
+        "grid": (
+            f"1 / {votes.GRID}: a unit's shares are divided in integers and their roots rounded"
+            " towards zero; the noise is discrete Gaussian, its variance 4 squared grid units above"
+            " the billed one: the cost of integers, as priced"
+        ),
+        "features": own["features"],
+        "bases": len(own["bases"]),
+        "pictures": own["pictures"],
+        "training_noise_multiplier_without": own["noise_before"],
+    }
+    return query, events[:place] + events[place + 1 :]
 
 
 def _histograms(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Base model",
             certificate["conditions"]["base"],
-            "public; the guarantee is conditional on it",
+            "public; the guarantee is conditional on it" + _voted(certificate),
         ),
         ("Method", m["method"], None if facts["rank"] is None else f"rank {facts['rank']}"),
         (
@@ -138,6 +138,15 @@ def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (name, number(value, 6), remark or "") for name, value, remark in rows if value is not None
     ]
+
+
+def _voted(certificate: dict[str, Any]) -> str:
+    """How the private images chose the base, where they did."""
+    said = certificate.get("base_vote")
+    if said is None:
+        return ""
+    shares = ", ".join(f"{c['base']} {100 * c['share']:.1f} %" for c in said["candidates"])
+    return f"; chosen by the units' noisy votes ({shares})"
 
 
 def curve_chart(certificate: dict[str, Any]) -> dict[str, Any]:

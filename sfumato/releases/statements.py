@@ -6,7 +6,7 @@ Looks, declarations that something is public, and whether the key still exists.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sfumato.privacy.ledger.entries import Charge, Selected
@@ -42,6 +42,35 @@ def stopped_facts(step: int, of: int) -> dict[str, Any]:
             f"Stopped by the owner at step {step:,} of {of:,}, perhaps after pictures of earlier"
             " steps were seen. The guarantee covers every planned step and any such choice; all of"
             " them stay charged."
+        ),
+    }
+
+
+def base_vote_facts(
+    bases: Sequence[str], digests: Sequence[str], shares: Sequence[float], chosen: int
+) -> dict[str, Any]:
+    """`base_vote` of privacy.json: which public base the units' noisy votes chose.
+
+    Args:
+        bases: Names of the candidates.
+        digests: Hash of each.
+        shares: Noisy share of the votes for each.
+        chosen: Number of the chosen one.
+
+    Raises:
+        ValueError: It is not the one with most votes, or lists of several lengths.
+    """
+    if not len(bases) == len(digests) == len(shares) or chosen != shares.index(max(shares)):
+        raise ValueError("the base with most noisy votes is the one that a run goes on with")
+    return {
+        "candidates": [
+            {"base": base, "digest": digest, "share": share}
+            for base, digest, share in zip(bases, digests, shares)
+        ],
+        "chosen": bases[chosen],
+        "statement": (
+            f"The private images chose the base {bases[chosen]} among {len(bases)} by one noisy"
+            " vote of each unit; its cost is part of epsilon, so the shares may be shown."
         ),
     }
 

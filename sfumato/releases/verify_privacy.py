@@ -156,9 +156,11 @@ def check_privacy(facts):
     yield "epsilon", is_price(stated, found), detail
     yield from check_all_runs(facts, accountant)
     if "stopped" in facts:  # a run that ended early is charged for all its steps
-        step, of = facts["stopped"]["step"], facts["mechanism"]["steps"]
+        step, of = facts["stopped"]["step"], planned_steps(facts["mechanism"])
         early = positive(step) < positive(of) == facts["stopped"]["of"]
         yield "stopped", early, f"by the owner at step {step} of {of}; all steps are priced"
+    if "base_vote" in facts or any("bases" in query for query in facts["mechanism"]["one_shot"]):
+        yield check_base_vote(facts["base_vote"], facts)
     if "looks" in facts and facts["looks"]["exact"] is None:
         detail = "how many, and later choices among runs: not known, finished without the ledger"
         yield "looks", "later_choices" in facts, detail
@@ -166,6 +168,12 @@ def check_privacy(facts):
         yield check_selection(choice, facts)
     yield from check_curve(facts, accountant)
     yield from check_attacks(facts, accountant)
+
+
+def planned_steps(mechanism):
+    """Steps of training, or rounds of votes, that were planned; None for one noisy sum."""
+    rounds = [query["rounds"] for query in mechanism["one_shot"] if "rounds" in query]
+    return mechanism.get("steps") or (rounds[0] if rounds else None)
 
 
 def check_events(mechanism, events):
@@ -241,6 +249,17 @@ def check_selection(choice, facts):
     )
     detail = f"{choice['epsilon']}, priced again {found:.6f} at delta {delta}"
     return "selection", noisy and listed and is_price(choice["epsilon"], found), detail
+
+
+def check_base_vote(said, facts):
+    """The base is the candidate with most noisy votes, and one query pays for them."""
+    asked = [query for query in facts["mechanism"]["one_shot"] if "bases" in query]
+    candidates, conditions = said["candidates"], facts["conditions"]
+    first = max(candidates, key=lambda candidate: candidate["share"])
+    own = first["digest"] == conditions["base_digest"] and first["base"] == conditions["base"]
+    paid = len(asked) == 1 and asked[0]["bases"] == len(candidates) > 1 and times(asked[0]) == 1
+    passed = paid and own and said["chosen"] == first["base"]
+    return "base vote", passed, f"{first['base']} of {len(candidates)} bases, by noisy votes"
 
 
 def check_curve(facts, accountant):

@@ -19,7 +19,7 @@ from ..privacy.ledger.chain import E
 from ..privacy.ledger.datasets import UNKNOWN
 from ..privacy.ledger.entries import Attempt, Certified, Charged, OnDisk, Planned, Replayed
 from ..privacy.ledger.ledger import Ledger
-from ..privacy.ledger.notes import Finished, Stopped
+from ..privacy.ledger.notes import Finished, Matched, Stopped
 from ..releases import (
     DRAFT,
     NOT_COMPARED,
@@ -27,6 +27,7 @@ from ..releases import (
     VerifyReport,
     certificate_digest,
     files_digest,
+    planned_steps,
     release_digest,
 )
 from ..releases import verify as verify_release
@@ -224,13 +225,18 @@ def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
     disks = sorted(
         {disk.file_system for row, disk in ledger.chain.entered(OnDisk) if row.seq < entries}
     )
-    steps = claim["mechanism"].get("steps", 0)  # an inversion's has none
+    steps = planned_steps(claim["mechanism"]) or 0  # an inversion's has none
+    voted = [m.shares for m in before(Matched) if m.chosen is not None]
+    shares = (
+        [[c["share"] for c in claim["base_vote"]["candidates"]]] if "base_vote" in claim else []
+    )
     pairs = {
         "cap": (facts["cap"], group.cap),
         "attempts": (facts["attempts"], len(before(Attempt))),
         "replays": (facts["replays"], len(before(Replayed))),
         "run key": (facts["run_key_id"], before(Planned)[-1].key_id),
         "resets": (said, resets),
+        "votes for the base": (shares, [list(found) for found in voted]),
         "step of stopping": (claim.get("stopped"), stopped_of(before(Stopped), steps)),
         "file systems": (facts.get("file_systems", []), disks),
         "reason for no total": (facts.get("no_total", group.unclear), group.unclear),

@@ -8,13 +8,12 @@ from ..errors import SfumatoError
 from ..methods import Prepared
 from ..privacy.ledger.notes import ModelMade, Stopped
 from ..records import RecordSet
-from ..training import State
 from .execute import own_checkpoint, save_model
 from .folder import Run
 
 
 def finish_run(run: Run, prepared: Prepared[Any], records: RecordSet) -> Run:
-    """Makes the last checkpoint's averaged weights the run's model; the whole charge stays.
+    """Makes what the last checkpoint holds the run's model; the whole charge stays.
 
     When to stop may follow from what the noised steps showed: that is post-processing of an
     adaptively composed mechanism whose every planned step is paid for. The note comes first: from
@@ -49,11 +48,8 @@ def finish_run(run: Run, prepared: Prepared[Any], records: RecordSet) -> Run:
             "the ledger knows a finished model of this attempt: put run/model back, or use"
             " --new-attempt"
         )
+    left = prepared.method.at_checkpoint(prepared, tensors, step)
     if not before:
         run.record(Stopped(stopped=step, attempt=attempt))
-    adaptation = prepared.adaptation
-    state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
-    state.restore(tensors, step)
-    state.use_average()
-    save_model(run, adaptation, records, attempt)
+    save_model(run, left, records, attempt)
     return run

@@ -340,6 +340,11 @@ def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
         run.record(Replayed(attempt=number, from_step=step))
         return Start(number, last.salt, found)
     method.require_retry(run.plan, run.selected)
+    if run.undecided:
+        raise SfumatoError(
+            "the run stopped before its base was chosen, and the retry reserve pays for training"
+            " only: --resume without --new-attempt, or adapt into a new folder"
+        )
     # All that the last attempt may have run after the checkpoint we go on from is billed again.
     billed = max(reached(run, number) - step, 0)
     attempt = number + 1

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..methods import METHODS
 from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import Group, inherited_charges
 from ..privacy.ledger.entries import Attempt, Charge, Charged, Replayed, TakenAsPublic
-from ..privacy.ledger.notes import Audited, Stopped
-from ..releases import CertificateFacts, LedgerFacts
+from ..privacy.ledger.notes import Audited, Matched, Stopped
+from ..releases import CertificateFacts, LedgerFacts, base_vote_facts
 from . import budget
 from .folder import Run, code_version
 from .looks import looks_of, selections_of, stopped_of
 from .preflight import kept_prices
+from .prepared import method_of
 
 if TYPE_CHECKING:
     from ..records import RecordSet
@@ -58,8 +60,26 @@ def certificate_facts(
         public_inputs=run.ledger.entries(TakenAsPublic),
         lineage=lineage(run),
         stopped=stopped_of(run.ledger.entries(Stopped), run.plan.steps),
+        base_vote=base_vote_of(run),
+        afterwards=method_of(run.plan, run.options).afterwards,
         **run.options["statements"],
     )
+
+
+def base_vote_of(run: Run) -> dict[str, Any] | None:
+    """How the private images chose the base, as privacy.json states it; None where they did not.
+
+    Before they have, as if all had chosen the one that is tried.
+    """
+    vote = run.plan.base_vote
+    if vote is None:
+        return None
+    noted, bases = run.ledger.entries(Matched), [Path(name).name for name in vote.bases]
+    own = vote.bases.index(run.plan.base)
+    shares = [float(number == own) for number in range(len(bases))]
+    if noted:
+        shares = [float(share) for share in noted[-1].shares]
+    return base_vote_facts(bases, vote.digests, shares, own)
 
 
 def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:

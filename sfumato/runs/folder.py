@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +33,7 @@ from ..privacy.ledger.entries import (
 )
 from ..privacy.ledger.faults import LedgerError
 from ..privacy.ledger.ledger import Ledger
-from ..privacy.ledger.notes import Audited
+from ..privacy.ledger.notes import Audited, Matched
 from ..privacy.ledger.public import PublicInput
 from ..privacy.ledger.runs import RunLedger
 from ..privacy.plan import Plan
@@ -43,6 +43,7 @@ from ..training import write_file
 from . import budget
 
 START = "start.safetensors"
+CANDIDATE = "candidate-{}"  # what a run that chooses its base would go on with, by number
 AUDIT = "audit.json"
 PRICES = "prices.json"
 PRIVATE_NOTE = """PRIVATE
@@ -95,7 +96,8 @@ class Run:
     `options` is what `adapt` was called with, as far as resuming and synthesis need it.
 
     `id` names the run in the ledger at `ledger_path`; `key_id` names its key, which may be erased
-    already.
+    already. `candidate`: of a run that has chosen its base, the number of the plan that it follows,
+    and `begun_with` the options that the ledger knows it by.
     """
 
     folder: Path
@@ -104,6 +106,8 @@ class Run:
     id: str
     key_id: str
     ledger_path: Path
+    candidate: int | None = None
+    begun_with: dict[str, Any] | None = None
 
     @classmethod
     def create(
@@ -189,7 +193,38 @@ class Run:
                 f"{folder} holds a plan that does not read: the run folder was altered"
             ) from error
         run._require_plan()
-        return run
+        noted = run.ledger.entries(Matched) if run.undecided else []
+        return run.decided(noted[-1].chosen) if noted else run
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the private images are still to choose the base."""
+        return self.plan.base_vote is not None and self.candidate is None
+
+    def decided(self, number: int | None) -> Run:
+        """The same run with the plan and the options of one of its candidates.
+
+        Args:
+            number: Of the candidate, as the plan's vote counts them.
+
+        Raises:
+            SfumatoError: Its files are not those that were charged for.
+        """
+        try:
+            assert number is not None
+            digests = self.options["choice"]["candidates"][number]
+            body = json.loads((self.folder / f"{CANDIDATE.format(number)}.json").read_text("utf-8"))
+            plan, options = Plan.from_json(body["plan"]), body["options"]
+            if [plan.digest, options_digest(options)] != digests or plan.events != self.plan.events:
+                raise ValueError
+        except (OSError, ValueError, LookupError, TypeError, AssertionError) as error:
+            raise SfumatoError(
+                f"{self.folder} does not hold the plan of the base that was chosen: put its"
+                " candidate files back"
+            ) from error
+        made = replace(self, plan=plan, options=options, candidate=number, begun_with=self.options)
+        made.__dict__.update({k: v for k, v in self.__dict__.items() if k in ("ledger", "key")})
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: another rank gets neither the key nor the open ledger from this one."""
@@ -265,14 +300,15 @@ class Run:
         """
         if not self.options.get("start"):
             return {}
+        name = START if self.candidate is None else f"{CANDIDATE.format(self.candidate)}-{START}"
         try:
-            blob = (self.folder / START).read_bytes()
+            blob = (self.folder / name).read_bytes()
         except OSError as error:
             raise SfumatoError(
-                f"{START} of the run cannot be read ({error.strerror}): put it back"
+                f"{name} of the run cannot be read ({error.strerror}): put it back"
             ) from error
         if hashlib.sha256(blob).hexdigest() != self.options["start"]:
-            raise SfumatoError(f"{START} of the run was altered: put the original back")
+            raise SfumatoError(f"{name} of the run was altered: put the original back")
         return safetensors.torch.load(blob)
 
     @property
@@ -334,15 +370,16 @@ class Run:
         A difference would be a second output under the noise of the first, so it is a new attempt,
         which is paid.
         """
-        how = self.options["performance"]
+        kept = self.begun_with or self.options  # those of the candidates are pinned by these
+        how = kept["performance"]
         return {
             "code": code_version(),
             "versions": dependency_versions(),
             # runs of before had one for all that they learnt
-            "precision": self.options.get("formats", how["precision"]),
+            "precision": kept.get("formats", how["precision"]),
             "engine": how["engine"],
             "micro_batch": how.get("micro_batch"),
-            "strategies": self.options.get("strategies"),
+            "strategies": kept.get("strategies"),
             "threads": threads.threads(how.get("threads")),
             "world_size": ranks.world_size(),
             "machines": ranks.machines(),

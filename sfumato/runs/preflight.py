@@ -84,6 +84,8 @@ def keep_prices(run: Run) -> dict[str, Any]:
     Also written to the run folder. A ValueError becomes a SfumatoError.
     """
     plan = run.plan.to_json()
+    if run.candidate:  # the first of a run that chooses its base has made them: all cost the same
+        return json.loads((run.folder / PRICES).read_bytes())
     try:
         prices = prices_of(
             plan["events"], plan["delta"], plan["relation"], plan["grid"], plan["unit"]
@@ -115,7 +117,7 @@ def _try_model(run: Run, prepared: Prepared[Any], images: int) -> None:
         method.untrained(kept).save(folder / "model")
         size = sum(path.stat().st_size for path in (folder / "model").rglob("*") if path.is_file())
         require_room(run.folder, room_needed(prepared, images, size))
-        if method.hands_over != "pictures":
+        if method.hands_over != "pictures" or (folder / "model" / LORA_FILE).exists():
             lay_out_model(folder / "model", folder / "export")
             try_files(folder / "export", "model")
         base = opened(run, folder / "model")

@@ -23,7 +23,7 @@ from ..planning.inputs import (
     unlabelled_if_flat,
 )
 from ..planning.names import what_would_leak
-from ..planning.published import require_asking, require_yes
+from ..planning.published import require_asking, require_yes, require_yes_to
 from ..planning.task import GROUPS, Task, task_of
 from ..planning.timing import solved
 from ..planning.warnings import remarks_on
@@ -38,6 +38,7 @@ from ..runs.folder import Run
 from ..runs.lock import one_writer
 from ..runs.reading import to_remember
 from ..training import Progress
+from .chosen import candidates_for, chosen, open_on_candidates
 from .keywords import AdaptOptions
 from .resume import OF_A_RESUME, go_on, nothing
 
@@ -157,6 +158,11 @@ def _adapt(
     # Slots in the order of keyed hashes: what a file is called decides nothing.
     records = records.rearranged(known.order)
     on_stage("composing the plan and its noise")
+    if task.choosing.match:
+        if known.remark:
+            on_stage(f"note: {known.remark}")
+        asked = (reading, execution, on_terms(task, known))
+        return _adapt_matched(images, output, asked, public_data, place, records, confirm, told)
     prepared = prepare_as_asked(records, on_terms(task, known), public_data, place, on_stage)
     require_alike_plan(prepared)
     for remark in ([known.remark] if known.remark else []) + list(remarks_on(prepared, records)):
@@ -189,6 +195,30 @@ def _adapt(
     )
     run = ranks.on_first_rank(lambda: Run.open(output, place))
     with one_writer(run, execution.shard):
+        return train_run(run, prepared, records, start, execution, progress, on_stage)
+
+
+def _adapt_matched(
+    images: Source,
+    output: Path,
+    asked: tuple[Reading, Execution, Task],
+    public_data: Source | None,
+    place: str | Path,
+    records: RecordSet,
+    confirm: Any,
+    told: tuple[Callable[[Progress, Plan], None], Callable[[str], None]],
+) -> Run:
+    """The rest of a run whose images choose its base."""
+    (reading, execution, task), (progress, on_stage) = asked, told
+    found, listed = candidates_for(records, task, execution, public_data, place, on_stage)
+    ranks.on_first_rank(lambda: require_yes_to(listed, records, reading, confirm))
+    kept = to_remember(images, reading)
+    start = ranks.on_first_rank(
+        lambda: open_on_candidates(output, found, records, place, on_stage, kept)
+    )
+    run = ranks.on_first_rank(lambda: Run.open(output, place))
+    with one_writer(run, execution.shard):
+        run, prepared = chosen(run, records, start, on_stage)
         return train_run(run, prepared, records, start, execution, progress, on_stage)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import Base
+from ..bases import LORA_FILE, Base
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import METHODS
 from ..methods.given import Drawing
@@ -83,10 +83,10 @@ def export(
     output = Path(output)
     if output.exists():
         raise SfumatoError(f"{output} already exists: name a new folder (nothing is overwritten)")
-    if METHODS[run.plan.method].hands_over == "pictures":
+    if METHODS[run.plan.method].hands_over == "pictures" and not (run.model / LORA_FILE).exists():
         raise SfumatoError(
             f"a run of --method {run.plan.method} trained no model: `sfumato synthesize` writes its"
-            " pictures"
+            " pictures (--fine-tune of adapt would train one on them, at no cost)"
         )
     require_sealed(run)
     run.record(Released(sort="model"))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from ..options import (
+    Choosing,
     Execution,
     Judging,
     Machine,
@@ -63,6 +64,14 @@ class PrivacyFields(TypedDict, total=False):
     anyway: bool
     stand_in: str | None
     tuning: str | None
+
+
+class ChoosingFields(TypedDict, total=False):
+    """Fields of `sfumato.Choosing`."""
+
+    match: bool
+    match_epsilon: float | None
+    bases: Sequence[str] | None
 
 
 class ScheduleFields(TypedDict, total=False):
@@ -172,6 +181,7 @@ class MethodFields(TypedDict, total=False):
     variation: float
     variation_end: float
     features: str
+    fine_tune: int | None
 
 
 class JudgingFields(TypedDict, total=False):
@@ -231,6 +241,7 @@ class SigningFields(TypedDict, total=False):
 class PlanOptions(
     ReadingFields,
     PrivacyFields,
+    ChoosingFields,
     ScheduleFields,
     PromptingFields,
     RecipeFields,
@@ -243,6 +254,7 @@ class PlanOptions(
 
     reading: Reading
     privacy: Privacy
+    choosing: Choosing
     schedule: Schedule
     prompting: Prompting
     recipe: Recipe

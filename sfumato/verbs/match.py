@@ -15,9 +15,10 @@ import numpy as np
 
 from ..bases import base_info, bundled_bases, load_base
 from ..errors import SfumatoError
-from ..methods.evolution.spaces import SIDE, pixels
-from ..methods.evolution.voting import nearest, noisy_votes
+from ..methods.evolution.spaces import pixels
+from ..methods.evolution.voting import noisy_votes
 from ..options import Machine, Matching, Reading, Sampling, gather, takes
+from ..planning.choosing import require_grid
 from ..planning.facts import PublicFacts, require_clear_units, require_list
 from ..planning.provenance import trace_base
 from ..planning.reading import records_of
@@ -27,13 +28,12 @@ from ..privacy.mechanisms.histogram import GRID, VoteHistogram
 from ..privacy.random.keys import RunKey
 from ..records import RecordSet, require_read_as_today
 from ..runs import budget
+from ..runs.matching import FEATURES, bases_asked, nearest_pictures, owned
 from .keywords import MatchOptions
 from .machine import computes
 from .paid import charge, priced, terms_for
 from .row_images import draw
 
-BATCH = 512  # slots at a time; fixed by slot alone, so that no unit moves another's vote
-FEATURES = f"pixels, {SIDE} x {SIDE}"  # in which all candidates are compared, whatever their size
 STANDS_OUT = 2.0  # standard deviations of the noise from which a look-alike is named
 SHOWN = 3  # look-alikes of a class, at most
 WIDTH = 1.96  # of an interval of 95 %, in standard errors
@@ -136,10 +136,11 @@ def match(
     terms = terms_for(records, asked.delta, asked.relation, known.terms)
     event, spent = priced(asked.epsilon, terms, 2 if words else 1)
     # All that can fail is done first: nothing private has been looked at yet.
-    tables = [_drawn(name, [""], asked.samples, asked, on_stage) for name in names]
+    sampling = Sampling(steps=asked.sampler_steps, seed=asked.seed)
+    tables = [features_of(name, [""], asked.samples, sampling, on_stage) for name in names]
     of_word = max(10, asked.samples // max(1, len(words)))
     said = [
-        _drawn(name, words, of_word * len(words), asked, on_stage) if words else None
+        features_of(name, words, of_word * len(words), sampling, on_stage) if words else None
         for name in names
     ]
     own = RunLedger(book, os.urandom(8).hex())
@@ -149,7 +150,7 @@ def match(
     on_stage("asking about the images")
     key = RunKey.generate()  # never written down: nobody can take the noise off again
     side = min(base_info(name).resolution for name in names)
-    votes = _bases_asked(records, side, tables, event.noise_multiplier, key)
+    votes = bases_asked(records, side, tables, event.noise_multiplier, key)
     order = np.argsort(-votes, kind="stable")
     alike: dict[str, tuple[str, ...]] = {}
     best = said[int(order[0])]
@@ -202,33 +203,21 @@ def _candidates(asked: Matching) -> tuple[str, ...]:
         info = base_info(name)
         if info.condition == "none" and words is not None:
             raise SfumatoError(f"--words: the base {name} is told nothing: leave one of them out")
-        if info.resolution < SIDE:
-            raise SfumatoError(
-                f"--bases: pictures of {name} have {info.resolution} pixels a side, and bases are"
-                f" compared on a grid of {SIDE} x {SIDE}: leave it out"
-            )
+        require_grid(info)
     return names
 
 
-def _drawn(
-    name: str, prompts: Sequence[str], n: int, asked: Matching, on_stage: Callable[[str], None]
+def features_of(
+    name: str,
+    prompts: Sequence[str],
+    n: int,
+    sampling: Sampling,
+    on_stage: Callable[[str], None],
 ) -> np.ndarray:
     """Features float32 [n, d] of pictures that a base draws, prompt by prompt."""
     on_stage(f"drawing pictures of {Path(name).name}")
-    sampling = Sampling(steps=asked.sampler_steps, seed=asked.seed)
     drawn, labels = draw(load_base(name), prompts, n, sampling)
     return pixels(drawn)[np.argsort(labels, kind="stable")]
-
-
-def _bases_asked(
-    records: RecordSet, side: int, tables: Sequence[np.ndarray], sigma: float, key: RunKey
-) -> np.ndarray:
-    """Noisy votes of all units for the bases, float64 [bases]."""
-    each = len(tables[0])
-    named = _nearest_pictures(records, side, np.concatenate(tables))
-    named = np.where(named >= 0, named // each, -1)
-    voting = VoteHistogram(len(tables), 1, 1, FEATURES)
-    return noisy_votes(voting, sigma, named[:, None], _owned(records), key, 0, 0) / GRID
 
 
 def _words_asked(
@@ -236,36 +225,12 @@ def _words_asked(
 ) -> np.ndarray:
     """Noisy votes of all units for words, class by class: float64 [classes, words]."""
     classes = len(records.classes)
-    named = _nearest_pictures(records, side, table) // (len(table) // words)
+    named = nearest_pictures(records, side, table) // (len(table) // words)
     sound = (named >= 0) & (records.labels >= 0)
     named = np.where(sound, records.labels * words + named, -1)
     voting = VoteHistogram(classes * words, classes, 1, FEATURES)
-    noisy = noisy_votes(voting, sigma, named[:, None], _owned(records), key, 1, 0)
+    noisy = noisy_votes(voting, sigma, named[:, None], owned(records), key, 1, 0)
     return (noisy / GRID).reshape(classes, words)
-
-
-def _nearest_pictures(records: RecordSet, side: int, table: np.ndarray) -> np.ndarray:
-    """Returns the nearest public picture of each slot, int64 [n], -1 if it cannot be read; PRIVATE.
-
-    All slots pass in the order of the source, `BATCH` at a time, unreadable ones as black images:
-    leaving a unit out changes no shape of any computation, and so no other unit's answer.
-    """
-    wide = VoteHistogram(len(table), 1, 1, FEATURES)
-    found = np.full(records.n, -1, np.int64)
-    for start in range(0, records.n, BATCH):
-        slots = records.reading_order[start : start + BATCH]
-        pictures, good = records.load(slots, side)
-        mark = np.where(good & records.usable[slots], 0, -1)
-        order = np.arange(len(slots))
-        found[slots] = nearest(wide, pixels(pictures), mark, order, table)[:, 0]
-    return found
-
-
-def _owned(records: RecordSet) -> list[np.ndarray]:
-    """The slots of each unit."""
-    order = np.argsort(records.unit, kind="stable")
-    first = np.searchsorted(records.unit[order], np.arange(records.n_units + 1))
-    return [order[a:b] for a, b in zip(first, first[1:])]
 
 
 def _intervals(

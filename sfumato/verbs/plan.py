@@ -14,6 +14,7 @@ from ..methods import METHODS, Method
 from ..methods.inversion.advisor import Forecast
 from ..options import Execution, Reading, takes
 from ..options.progress import listening
+from ..planning.choosing import all_published, named, require_one_price, tasks_of
 from ..planning.estimate import Estimate, estimate, fit_to_machine
 from ..planning.forecast import NOTHING, Outlook, outlook
 from ..planning.inputs import (
@@ -29,8 +30,9 @@ from ..planning.task import GROUPS, Task, task_of
 from ..planning.timing import fixed_seconds, short_of_usual
 from ..planning.warnings import remarks_on
 from ..privacy.accounting import attack_success
+from ..privacy.ledger.ledger import Ledger
 from ..privacy.plan import Plan
-from ..records import sizes_of
+from ..records import RecordSet, sizes_of
 from ..releases.prices import GRID
 from ..runs import budget
 from .keywords import PlanOptions
@@ -158,6 +160,46 @@ def _plan(
         )
         task = on_terms(task, known)
         remarks = (known.remark,) if known.remark else ()
+    if not task.choosing.match:
+        return _report(records, reading, task, public_data, (place, book), remarks, on_stage)
+    reports: list[PlanReport] = []
+    for one in tasks_of(task):
+        name = Path(one.base).name
+        on_stage(f"composing the plan on {name}")
+        try:
+            asked = (public_data, (place, book), remarks, on_stage)
+            reports.append(_report(records, reading, one, *asked))
+        except SfumatoError as error:
+            raise named(error, name) from error
+    return _of_all(reports)
+
+
+def _of_all(reports: list[PlanReport]) -> PlanReport:
+    """One report for a run that may go on with any of these plans."""
+    require_one_price([report.plan for report in reports])
+    slowest = max(reports, key=lambda report: report.estimate.seconds)
+    most = max(report.estimate.peak_bytes for report in reports)
+    return replace(
+        slowest,
+        estimate=replace(slowest.estimate, peak_bytes=most),
+        remarks=tuple(dict.fromkeys(remark for report in reports for remark in report.remarks)),
+        refused=next((report.refused for report in reports if report.refused), None),
+        public=tuple(all_published([list(report.public) for report in reports])),
+        needs=tuple(dict.fromkeys(need for report in reports for need in report.needs)),
+    )
+
+
+def _report(
+    records: RecordSet,
+    reading: Reading,
+    task: Task,
+    public_data: Source | None,
+    of_ledger: tuple[Path, Ledger | None],
+    remarks: tuple[str, ...],
+    on_stage: Callable[[str], None],
+) -> PlanReport:
+    """The report of a run on one base."""
+    place, book = of_ledger
     prepared = prepare_as_asked(
         records, task, public_data, None if book is None else place, on_stage
     )

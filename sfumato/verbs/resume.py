@@ -31,6 +31,7 @@ from ..runs.lock import one_writer
 from ..runs.prepared import rebuild
 from ..runs.reading import remembered
 from ..training import Progress
+from .chosen import chosen
 from .keywords import ResumeOptions
 
 OF_A_RESUME: dict[str, type[Options]] = {
@@ -138,7 +139,7 @@ def go_on(
         )
     method = METHODS[run.plan.method]
     method.check_execution(execution)
-    if finish_here and not method.learns_weights:
+    if finish_here and not method.takes_steps:
         raise SfumatoError(
             f"--finish-here: --method {method.name} trains no model that an earlier step could"
             " leave: go on with --resume"
@@ -176,7 +177,18 @@ def _continue(
     )
     records = records.rearranged(known.order)
     with one_writer(run, execution.shard):
-        # Inside, so that a probe recorded by the process before us is seen.
+        # Inside, so that a probe, or a base, recorded by the process before us is seen.
+        if run.undecided:
+            run = ranks.on_first_rank(lambda: Run.open(run.folder, run.ledger_path))
+        if run.undecided:
+            if finish_here:
+                raise SfumatoError(
+                    "--finish-here: the run has not chosen its base yet, so there is nothing to"
+                    " finish: go on with --resume"
+                )
+            start = ranks.on_first_rank(lambda: continue_run(run, records, new_attempt))
+            run, prepared = chosen(run, records, start, on_stage)
+            return train_run(run, prepared, records, start, execution, progress, on_stage)
         selected = ranks.on_first_rank(lambda: run.selected)
         own = run.plan, run.options, selected, run.start
         if finish_here:

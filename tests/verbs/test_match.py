@@ -21,7 +21,7 @@ from sfumato.privacy.ledger.entries import Charged
 from sfumato.privacy.ledger.notes import Matched
 from sfumato.privacy.mechanisms.histogram import GRID, VoteHistogram
 from sfumato.records import RecordSet
-from sfumato.runs import budget
+from sfumato.runs import budget, matching
 from sfumato.verbs import match as verb
 
 SIDE = 16
@@ -106,7 +106,7 @@ def test_it_is_charged_before_an_image_is_looked_at(bases, drawn, monkeypatch, l
         assert len(book.chain.entries(Charged)) == 1
         raise RuntimeError("looked")
 
-    monkeypatch.setattr(verb, "_nearest_pictures", looked)
+    monkeypatch.setattr(matching, "nearest_pictures", looked)
     with pytest.raises(RuntimeError, match="looked"):
         sfumato.match(private(40), epsilon=1.0, delta=1e-3, bases=bases, samples=10)
 
@@ -114,17 +114,18 @@ def test_it_is_charged_before_an_image_is_looked_at(bases, drawn, monkeypatch, l
 def test_a_unit_moves_the_votes_by_one_at_most(bases, drawn, monkeypatch):
     """Units of several images in both classes, each left out in turn."""
     totals = []
-    monkeypatch.setattr(
-        verb,
-        "noisy_votes",
-        lambda voting, sigma, named, owned, *rest: (
-            totals.append(voting.total(named, owned)) or totals[-1]
-        ),
-    )
+    for place in (verb, matching):
+        monkeypatch.setattr(
+            place,
+            "noisy_votes",
+            lambda voting, sigma, named, owned, *rest: (
+                totals.append(voting.total(named, owned)) or totals[-1]
+            ),
+        )
     records = private(30, 0.5, units=6)
     table = pixels(np.random.default_rng(0).integers(0, 255, (40, SIDE, SIDE, 3), dtype=np.uint8))
     for ask in (
-        lambda r: verb._bases_asked(r, SIDE, [table[:20], table[20:]], 1.0, None),
+        lambda r: matching.bases_asked(r, SIDE, [table[:20], table[20:]], 1.0, None),
         lambda r: verb._words_asked(r, SIDE, table, 4, 1.0, None),
     ):
         totals.clear()

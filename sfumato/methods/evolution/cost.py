@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ...compute import ranks
 from ...compute.device import held_bytes
+from ...errors import SfumatoError
+from ...options import parse
 from ...privacy.accounting import gaussian_mu
-from ..interface import Prepared, Work
+from ..interface import Prepared, Timed, Work
 from .adaptation import Evolving
 from .drawing import first, sampler_of, varied
 from .spaces import ROWS, of_candidates
@@ -33,8 +37,61 @@ def candidates_for(n_units: int, classes: int, rounds: int, epsilon: float, delt
     return classes * max(LEAST, int(of_class))
 
 
+@dataclass(frozen=True)
+class Pace:
+    """Seconds on this machine: of a round's candidate in a whole run, and of an image.
+
+    Attributes:
+        candidate: Drawing it, varying it in every round, and looking at it.
+        vote: Of one image among one candidate, in a round.
+        image: Features of an image; zero where they are its cached latents.
+        wide: Numbers of a feature.
+    """
+
+    candidate: float
+    vote: float
+    image: float
+    wide: int
+
+    def seconds(self, candidates: int, n_units: int, rounds: int) -> float:
+        """Of all rounds."""
+        votes = n_units * rounds * self.vote * candidates
+        return candidates * self.candidate + votes + n_units * self.image
+
+
 def estimate(prepared: Prepared[Evolving]) -> Work:
     """Seconds of all rounds on this machine, from a few dummy rows, and the memory in use."""
+    plan, found = prepared.plan, pace(prepared)
+    assert plan.voting is not None  # an evolution's plan has one
+    seconds = found.seconds(plan.voting.candidates, plan.n_units, plan.steps)
+    bytes_held = held_bytes(prepared.adaptation.base.device) + 4 * ROWS * found.wide
+    return Work(seconds / ranks.world_size(), bytes_held)
+
+
+def candidates_in(prepared: Prepared[Evolving], timed: Timed, seconds: float) -> int:
+    """As many candidates as so many seconds allow, at most those that the plan has without a time.
+
+    Raises:
+        SfumatoError: The fewest take longer.
+    """
+    plan, found = prepared.plan, timed.pace
+    assert plan.voting is not None
+    classes, usual = plan.voting.classes, plan.voting.candidates
+    none = found.seconds(0, plan.n_units, plan.steps)
+    fixed, each = timed.fixed + none, found.seconds(1, plan.n_units, plan.steps) - none
+    whole = int((seconds - fixed) / each / classes)
+    if whole < LEAST:
+        least = fixed + each * LEAST * classes
+        raise SfumatoError(
+            f"--time {parse.in_words(seconds)}: {LEAST * classes} candidates, the fewest that"
+            f" {classes} classes take, need about {parse.in_words(least)} here: give that, or fewer"
+            " --iterations"
+        )
+    return min(usual, whole * classes)
+
+
+def pace(prepared: Prepared[Evolving]) -> Pace:
+    """Measured on a few dummy rows."""
     plan, adapted = prepared.plan, prepared.adaptation
     voting = plan.voting
     assert voting is not None  # an evolution's plan has one
@@ -60,9 +117,12 @@ def estimate(prepared: Prepared[Evolving]) -> Work:
     marks, order = np.zeros(rows, np.int64), np.arange(rows)
     votes = timed(lambda: nearest(voting, features, marks, order, wide)) / rows
     strengths = sum(adapted.strength(step, plan.steps) for step in range(plan.steps))
-    seconds = voting.candidates * (pass_ * (1 + strengths) + looked * plan.steps)
-    seconds += plan.n_units * (votes * plan.steps + looked * (adapted.space.name != "latents"))
-    return Work(seconds, held_bytes(adapted.base.device) + 4 * ROWS * table.shape[1])
+    return Pace(
+        pass_ * (1 + strengths) + looked * plan.steps,
+        votes / voting.candidates,
+        looked * (adapted.space.name != "latents"),
+        table.shape[1],
+    )
 
 
 def scratch_bytes(prepared: Prepared[Evolving], images: int) -> int:

@@ -13,6 +13,7 @@ from ...compute.device import on_host
 from ...options import Sampling
 from ...synthesis.sampler import Sampler, in_pieces, resolved
 
+ALL = slice(None)
 ROUND = 1 << 32  # image numbers of a round start here, so that no two candidates share a seed
 
 
@@ -22,11 +23,15 @@ def sampling_of(base: Base, seed: int) -> Sampling:
 
 
 def first(
-    sampler: Sampler, of_class: int, classes: int, progress: Callable[[int], None]
+    sampler: Sampler,
+    of_class: int,
+    classes: int,
+    progress: Callable[[int], None],
+    own: slice = ALL,
 ) -> torch.Tensor:
-    """The first population, float32 [classes * of_class, C, h, w], class by class."""
+    """The first population, float32 [classes * of_class, C, h, w], class by class; `own` of it."""
     labels = np.repeat(np.arange(classes), of_class)
-    numbers = np.arange(len(labels))
+    numbers = np.arange(len(labels))[own]
     return _drawn(sampler, numbers, progress, lambda i: sampler.latents(labels[i], i))
 
 
@@ -37,6 +42,7 @@ def varied(
     strength: float,
     step: int,
     progress: Callable[[int], None],
+    own: slice = ALL,
 ) -> torch.Tensor:
     """Variations [m, C, h, w] of latents by the base's partial noising and denoising.
 
@@ -47,13 +53,15 @@ def varied(
         strength: The share of the sampler's steps that are run.
         step: The round, which decides the seeds.
         progress: Called with the number of latents that were just varied.
+        own: Which of them are varied here.
     """
-    if not len(latents):
-        return latents
+    numbers = np.arange(len(latents))[own]
+    if not len(numbers):
+        return latents[:0]
     shift = (step + 1) * ROUND
     return _drawn(
         sampler,
-        np.arange(len(latents)),
+        numbers,
         progress,
         lambda i: sampler.latents(labels[i], i + shift, latents[i], strength),
     )
@@ -76,6 +84,8 @@ def _drawn(
     work: Callable[[np.ndarray], torch.Tensor],
 ) -> torch.Tensor:
     parts: list[torch.Tensor] = []
+    if not len(numbers):  # fewer pictures than processes
+        return torch.zeros(0, *sampler.base.latent_shape)
     with closing(in_pieces(sampler, numbers, work)) as pieces:
         for part, found in pieces:
             parts.append(kept(found))

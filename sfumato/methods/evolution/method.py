@@ -16,6 +16,8 @@ from ..given import Given, PublicAnswers, PublicImages
 from ..interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
 if TYPE_CHECKING:
+    import torch
+
     from ...bases import Base
     from ...privacy.plan import Plan
     from ...privacy.random.keys import RunKey
@@ -65,11 +67,24 @@ class Evolution(Method):
         metavar="latents|pixels|FILE",
         path=True,
     )
+    fine_tune: int | None = option(
+        None,
+        "Steps of training a LoRA of the base on the last population afterwards, which costs"
+        " nothing; `export` writes it.",
+        least=1,
+    )
+
+    @property
+    def afterwards(self) -> str | None:
+        """The fine-tuning on the last population, if it was asked for."""
+        from .tuning import AFTERWARDS
+
+        return None if self.fine_tune is None else AFTERWARDS.format(self.fine_tune)
 
     @property
     def cannot_share(self) -> str:
-        """It runs in one process."""
-        return "it runs in one process"
+        """Its processes share the pictures to draw, each with the whole base."""
+        return "its processes share the pictures, and each draws with the whole base"
 
     @property
     def rounds(self) -> int:
@@ -183,17 +198,26 @@ class Evolution(Method):
         return estimate(prepared)
 
     def pace(self, prepared: Prepared) -> Any:
-        """Refuses --time, which would have to choose among rounds and candidates."""
-        raise SfumatoError(
-            "--time is for methods that train: --iterations and --candidates say how long an"
-            " evolution takes"
-        )
+        """Seconds of a candidate and of an image, measured on dummy pictures."""
+        from .cost import pace
+
+        return pace(prepared)
 
     def in_time(
         self, prepared: Prepared, timed: Timed, seconds: float, asked: Schedule
     ) -> tuple[Method, Schedule]:
-        """As `pace`."""
-        return self.pace(prepared)
+        """The same with as many candidates as the time allows, and never more than by default."""
+        from .cost import candidates_in
+
+        if self.candidates is not None:
+            raise SfumatoError("--time decides --candidates: give one of the two")
+        return replace(self, candidates=candidates_in(prepared, timed, seconds)), asked
+
+    @classmethod
+    def schedule_flags(cls, plan: Plan) -> str | None:
+        """The flags that fix rounds and candidates."""
+        assert plan.voting is not None  # an evolution's plan has one
+        return f"--iterations {plan.steps} --candidates {plan.voting.candidates}"
 
     @classmethod
     def mechanism_rows(cls, plan: Plan) -> Rows:
@@ -225,14 +249,14 @@ class Evolution(Method):
 
     @classmethod
     def check_execution(cls, execution: Execution) -> None:
-        """Refuses several processes, and options of execution that only an inversion has."""
+        """Refuses shards of several ranks, and options that only an inversion has."""
         from ...compute import ranks
 
-        if ranks.world_size() > 1:
-            raise SfumatoError("--method evolution runs in one process: start it without torchrun")
-        if execution != Execution():
+        if ranks.world_size() > 1 and execution.shard is not None:
+            raise SfumatoError("--shard: start it without torchrun, whose ranks share the work too")
+        if replace(execution, shard=None) != Execution():
             raise SfumatoError(
-                "--shard, --keep-inversions and --controls of adapt go with --method inversion"
+                "--keep-inversions and --controls of adapt go with --method inversion"
             )
 
     def try_noise(self, plan: Plan, key: RunKey) -> None:
@@ -251,12 +275,13 @@ class Evolution(Method):
         import torch
 
         from ..prepared import prepare_again
+        from .fit import handed_over
 
         plan = prepared.plan
         assert plan.voting is not None
-        made = prepare_again(self, plan, prepared.options, None, prepared.start).adaptation
+        again = prepare_again(self, plan, prepared.options, None, prepared.start)
         size = (plan.voting.candidates, *prepared.base.latent_shape)
-        return made.with_population(torch.zeros(size), plan.voting.classes)
+        return handed_over(again, torch.zeros(size), trained=False)
 
     def scratch_bytes(self, prepared: Prepared, images: int) -> int:
         """Bytes of all images' features, and of the checkpoints."""
@@ -264,7 +289,15 @@ class Evolution(Method):
 
         return scratch_bytes(prepared, images)
 
-    def fit(self, prepared: Prepared, workspace: Workspace) -> Evolving:
+    def at_checkpoint(
+        self, prepared: Prepared, tensors: dict[str, torch.Tensor], step: int
+    ) -> Evolving:
+        """The population that a checkpoint holds."""
+        from .fit import population_of
+
+        return population_of(prepared, tensors)
+
+    def fit(self, prepared: Prepared, workspace: Workspace) -> Evolving | None:
         """Runs the rounds."""
         from .fit import fit
 
@@ -272,8 +305,10 @@ class Evolution(Method):
 
     @classmethod
     def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:
-        """Whether the last round was begun, and its candidates kept."""
-        from ...privacy.ledger.notes import CheckpointMade, Interval
+        """Whether the last round was begun and its candidates kept, or the owner stopped."""
+        from ...privacy.ledger.notes import CheckpointMade, Interval, Stopped
 
+        if noted(Stopped):
+            return True
         begun = any(note.interval[1] == plan.steps for note in noted(Interval))
         return begun and any(note.checkpoint == plan.steps for note in noted(CheckpointMade))

@@ -99,6 +99,11 @@ class RunLedger:
             if kind == "PROBE" and self.ledger.chain.of(kind, self.run_id):
                 # one probe is paid for, and training follows the one recorded
                 raise LedgerError(_ANOTHER)
+            if "matched" in body and any(
+                "matched" in row.body for row in self.ledger.chain.of(kind, self.run_id)
+            ):
+                # one vote for a base is paid for, and the run follows the one recorded
+                raise LedgerError(_ANOTHER)
             if "model" in body and any(
                 row.body.get("attempt") == body["attempt"]
                 and row.body.get("model", body["model"]) != body["model"]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from sfumato import verbs
 from sfumato.auditing import on_run
-from sfumato.bases import POPULATION_FILE, load_population
+from sfumato.bases import LORA_FILE, POPULATION_FILE, load_population
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Evolution
+from sfumato.methods.evolution import cost, drawing, sharing
 from sfumato.methods.evolution.spaces import FOLDER
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Attempt
@@ -120,14 +125,14 @@ def test_a_resume_ends_with_the_same_population(tiny_images, tiny_base, tmp_path
 
 
 def test_a_new_attempt_is_paid_from_the_reserve(tiny_images, tiny_base, tmp_path, monkeypatch):
-    round_ = evolving._Evolution.round
+    votes = evolving.noisy_votes
 
-    def stopped(self, rounds):
-        if rounds.step == 1 and self.workspace.attempt == 0:
+    def stopped(*given):
+        if given[5:] == (1, 0):
             raise Interrupted("stopped")
-        return round_(self, rounds)
+        return votes(*given)
 
-    monkeypatch.setattr(evolving._Evolution, "round", stopped)
+    monkeypatch.setattr(evolving, "noisy_votes", stopped)
     with pytest.raises(Interrupted):
         adapt(tiny_images, tiny_base, tmp_path / "run", retry_fraction=0.3)
     run = verbs.resume(tiny_images, tmp_path / "run", new_attempt=True)
@@ -184,14 +189,113 @@ def test_a_unit_of_many_images_weighs_as_one(tiny_images, tiny_base, tmp_path, m
         ({"method": Evolution(features="nothing")}, "name latents or pixels"),
         ({"samples_every": 2}, "trains nothing"),
         ({"classes": ["circle", "cross", "square", "star"]}, "no image has the class star"),
-        ({"time": "5m"}, "--time is for methods that train"),
-        ({"shard": (0, 2)}, "--method inversion"),
+        ({"time": "1s", "method": Evolution(iterations=2)}, "candidates, the fewest"),
+        ({"time": "5m"}, "--time decides --candidates"),
+        ({"keep_inversions": True}, "--method inversion"),
     ],
 )
 def test_refused_before_the_charge(tiny_images, tiny_base, tmp_path, change, says):
     with pytest.raises(SfumatoError, match=says):
         adapt(tiny_images, tiny_base, tmp_path / "run", **change)
     assert not (tmp_path / "run").exists()
+
+
+def test_shards_share_the_pictures_and_one_of_them_votes(
+    tiny_images, tiny_base, tmp_path, monkeypatch
+):
+    votes, drawn = [], []
+    real, pieces = evolving.noisy_votes, drawing.in_pieces
+    monkeypatch.setattr(sharing, "PAUSE", 0.01)
+    monkeypatch.setattr(evolving, "noisy_votes", lambda *a: votes.append(a[5]) or real(*a))
+    monkeypatch.setattr(
+        drawing,
+        "in_pieces",
+        lambda s, numbers, work: drawn.append(len(numbers)) or pieces(s, numbers, work),
+    )
+    failed = []
+
+    def beside():
+        try:
+            adapt(tiny_images, tiny_base, tmp_path / "run", shard=(0, 2))
+        except BaseException as error:
+            failed.append(error)
+
+    first = threading.Thread(target=beside)
+    first.start()
+    while first.is_alive() and not (tmp_path / "run" / FOLDER).exists():
+        if (tmp_path / "run" / sharing.FOLDER).exists():
+            break
+        time.sleep(0.05)
+    verbs.resume(tiny_images, tmp_path / "run", shard=(1, 2))
+    first.join(60)
+    assert not failed and votes == [0, 1, 2]
+    assert drawn[:2] == [6, 6]  # half of the first population each
+    assert not (tmp_path / "run" / "model").exists()
+    run = verbs.resume(tiny_images, tmp_path / "run")
+    assert votes == [0, 1, 2] and load_population(run.model)[0].shape[:2] == (3, 4)
+    assert [list(n.interval) for n in run.ledger.entries(Interval)] == [[0, 1], [1, 2], [2, 3]]
+    assert not (run.folder / sharing.FOLDER).exists()
+
+
+def test_the_owner_may_finish_at_a_round(tiny_images, tiny_base, tmp_path, monkeypatch):
+    votes = evolving.noisy_votes
+
+    def stopped(*given):
+        if given[5] == 2:
+            raise Interrupted("stopped")
+        return votes(*given)
+
+    monkeypatch.setattr(evolving, "noisy_votes", stopped)
+    with pytest.raises(Interrupted):
+        adapt(tiny_images, tiny_base, tmp_path / "run")
+    run = verbs.resume(tiny_images, tmp_path / "run", finish_here=True)
+    (kept,) = (run.folder / "checkpoints").glob("step-000002.safetensors")
+    held = safetensors.torch.load(kept.read_bytes())[evolving.LATENTS]
+    assert torch.equal(load_population(run.model)[0].flatten(0, 1), held.float())
+    with pytest.raises(SfumatoError):
+        verbs.resume(tiny_images, tmp_path / "run")
+    verbs.synthesize(run, 6, tmp_path / "pictures")
+    verbs.release(tmp_path / "pictures")
+    report = verbs.verify(tmp_path / "pictures", run.ledger_path)
+    assert report.ok, report
+    facts = json.loads((tmp_path / "pictures" / "privacy.json").read_text())
+    assert (facts["stopped"]["step"], facts["stopped"]["of"]) == (2, 3)
+    assert facts["events"][-1]["count"] == 3  # all rounds stay charged
+
+
+def test_the_base_may_be_tuned_on_the_last_population(tiny_images, tiny_base, tmp_path):
+    """Post-processing: no event more, and the certificate says so."""
+    method = Evolution(**OPTIONS, fine_tune=3)
+    run = adapt(tiny_images, tiny_base, tmp_path / "run", method=method)
+    assert [(type(e).__name__, e.count) for e in run.plan.events] == [("Gaussian", 3)]
+    assert sorted(p.name for p in run.model.iterdir()) == [POPULATION_FILE, LORA_FILE]
+    tuned = safetensors.torch.load_file(run.model / LORA_FILE)
+    assert any(bool(t.any()) for name, t in tuned.items() if "lora_B" in name or ".up." in name)
+    verbs.synthesize(run, 12, tmp_path / "pictures", keep_key=True)
+    verbs.export(run, tmp_path / "lora")
+    for folder in ("pictures", "lora"):
+        verbs.release(tmp_path / folder)
+        report = verbs.verify(tmp_path / folder)
+        assert report.ok, report
+        facts = json.loads((tmp_path / folder / "privacy.json").read_text())
+        assert "3 steps on the last population" in facts["post_processing"]["statement"]
+        assert "Afterwards" in (tmp_path / folder / "PRIVACY.md").read_text()
+    assert (tmp_path / "lora" / LORA_FILE).exists()
+
+
+def test_a_time_decides_the_candidates(tiny_images, tiny_base):
+    asked = {"yes_public": True, "epsilon": 8.0, "delta": 1e-3, "base": str(tiny_base)}
+    usual = verbs.plan(tiny_images, method=Evolution(iterations=2), **asked)
+    report = verbs.plan(tiny_images, method=Evolution(iterations=2), time="2h", **asked)
+    assert report.plan.voting == usual.plan.voting  # never more than without a time
+    assert report.fixes == f"--iterations 2 --candidates {usual.plan.voting.candidates}"
+    pace = cost.Pace(candidate=1.0, vote=1e-3, image=0.0, wide=4)
+    timed = SimpleNamespace(pace=pace, fixed=10.0)
+    plan = SimpleNamespace(n_units=100, steps=2, voting=SimpleNamespace(classes=3, candidates=300))
+    prepared = SimpleNamespace(plan=plan)
+    assert cost.candidates_in(prepared, timed, 10.0 + 60 * 1.2) == 60  # 1 + 0.2 seconds each
+    with pytest.raises(SfumatoError, match="12 candidates, the fewest"):
+        cost.candidates_in(prepared, timed, 15.0)
 
 
 def test_fewer_units_than_classes(tiny_images, tiny_base, tmp_path):

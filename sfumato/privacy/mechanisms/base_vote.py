@@ -1,0 +1,90 @@
+"""The vote for a base: one vote of each unit among public bases, counted once with noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from sfumato.privacy.mechanisms.histogram import VoteHistogram
+
+# Its address in the key schedule: a step that no round of votes, training or other query has.
+STEP = (1 << 40) + 5
+
+
+@dataclass(frozen=True)
+class BaseVote:
+    """One noisy histogram of all units' votes, which decides on what base a run trains.
+
+    All of it is public. A unit votes, with norm 1 in all, for the base of the public picture that
+    is nearest to each of its images in `features`.
+
+    bases: candidates by name, with the hash of each in `digests`; pictures: how many public ones
+    stand for each; noise_multiplier: noise sd / sensitivity; noise_before: the training noise
+    multiplier that the plan would have without the vote. Both are None until a plan has set them.
+    ValueError for fields that contradict each other.
+    """
+
+    bases: tuple[str, ...]
+    digests: tuple[str, ...]
+    pictures: int
+    features: str
+    noise_multiplier: float | None = None
+    noise_before: float | None = None
+
+    def __post_init__(self):
+        texts = (*self.bases, *self.digests)
+        if not all(isinstance(text, str) and text for text in texts):
+            raise ValueError("the vote's bases and digests are texts")
+        if len(self.bases) < 2 or len(set(self.bases)) < len(self.bases):
+            raise ValueError("a vote is among at least two bases, each named once")
+        if len(self.digests) != len(self.bases):
+            raise ValueError("the vote has one digest for each base")
+        own = self.pictures
+        if isinstance(own, bool) or not isinstance(own, int) or own < 1:
+            raise ValueError("pictures must be an integer >= 1, as many for each base")
+        if not isinstance(self.features, str) or not self.features:
+            raise ValueError("the vote names its public feature space")
+        for value in (self.noise_multiplier, self.noise_before):
+            good = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (good and math.isfinite(value) and value > 0):
+                raise ValueError("the vote's noise must be a finite number > 0")
+
+    @property
+    def histogram(self) -> VoteHistogram:
+        """The mechanism: candidates are the bases, and an image names one."""
+        return VoteHistogram(len(self.bases), 1, 1, self.features)
+
+    def best(self, votes: Sequence[float] | np.ndarray) -> int:
+        """The number of the base with most noisy votes; of equals the first.
+
+        Args:
+            votes: One noisy number for each base.
+
+        Returns:
+            Its number; free post-processing.
+
+        Raises:
+            ValueError: Another number of votes.
+        """
+        if len(votes) != len(self.bases):
+            raise ValueError("one noisy number for each base is needed")
+        return int(np.argmax(votes))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with one entry per field."""
+        return {**asdict(self), "bases": list(self.bases), "digests": list(self.digests)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> BaseVote:
+        """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
+        if not isinstance(body, Mapping) or set(body) != {field.name for field in fields(cls)}:
+            raise ValueError("this is not a vote for a base of this version: make the plan again")
+        lists = {name: body[name] for name in ("bases", "digests")}
+        if not all(isinstance(value, (list, tuple)) for value in lists.values()):
+            raise ValueError("the vote's bases and digests must be lists")
+        own: dict[str, Any] = {**body, **{name: tuple(value) for name, value in lists.items()}}
+        return cls(**own)
