@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from measure import clock, machine, prepare_process, say
 
@@ -256,11 +257,12 @@ def of_run(args: argparse.Namespace, base: Path, images: Path, folder: Path) -> 
     how = {"epsilon": 2.0, "delta": 1e-2, "base": base, "method": "lora", "yes_public": True}
     how |= {"expected_batch_size": 8, "steps": 4, "anyway": True, "device": args.device}
     how |= {"checkpoint_steps": 2, "samples_every": 0}
-    generate, salt = RunKey.generate, RunKey.fresh_salt
-    runs.RunKey.generate = staticmethod(lambda: RunKey(bytes(range(32))))  # type: ignore[method-assign]
-    runs.RunKey.fresh_salt = staticmethod(lambda: "00" * 16)  # type: ignore[method-assign]
+    key, salt = RunKey(bytes(range(32))), "00" * 16
     started = time.perf_counter()
-    try:
+    with (
+        patch.object(runs.RunKey, "generate", staticmethod(lambda: key)),
+        patch.object(runs.RunKey, "fresh_salt", staticmethod(lambda: salt)),
+    ):
         book = {"ledger": folder / "ledger.sqlite"}
         whole = sfumato.adapt(images, output=folder / "whole", **how, **book)
         try:
@@ -268,9 +270,6 @@ def of_run(args: argparse.Namespace, base: Path, images: Path, folder: Path) -> 
         except Stopped:
             pass
         again = sfumato.resume(images, folder / "stopped", **book)
-    finally:
-        runs.RunKey.generate = generate  # type: ignore[method-assign]
-        runs.RunKey.fresh_salt = salt  # type: ignore[method-assign]
     seconds = time.perf_counter() - started
     name = "pytorch_lora_weights.safetensors"
     same = (whole.model / name).read_bytes() == (again.model / name).read_bytes()
