@@ -147,6 +147,11 @@ class Method(Options):
     less_noise: ClassVar[str] = "train fewer numbers (--method lora or embedding)"
     stages: ClassVar[tuple[str, ...]] = ("encode", "train", "sample", "decode")
     control_rows: ClassVar[Mapping[str, str]] = {}
+    # Where public images decide nothing: what --public-data is told.
+    without_public: ClassVar[str] = (
+        "--public-data is for --choose public and for --adapter-init public: add one, or leave it"
+        " out"
+    )
 
     @property
     def afterwards(self) -> str | None:
@@ -173,11 +178,10 @@ class Method(Options):
     # Before the plan: public images, and what is asked of private ones.
 
     @property
-    @abstractmethod
     def public_purposes(self) -> tuple[str, ...]:
-        """What public images decide under these options, in words; empty for nothing."""
+        """What public images decide under these options, in words; empty, as here, for nothing."""
+        return ()
 
-    @abstractmethod
     def public_answers(
         self,
         base: str,
@@ -187,7 +191,7 @@ class Method(Options):
         classes: tuple[str, ...],
         precision: str = "auto",
     ) -> PublicAnswers:
-        """What public images decide. Nothing is charged.
+        """What public images decide; here nothing, so they are refused. Nothing is charged.
 
         Args:
             base: Name or folder of the base.
@@ -197,12 +201,10 @@ class Method(Options):
             classes: The private data's public list of classes.
             precision: As in `Performance`.
 
-        Returns:
-            The public answers.
-
         Raises:
             SfumatoError: Options under which public images decide nothing, or no usable images.
         """
+        raise SfumatoError(self.without_public)
 
     @abstractmethod
     def mechanisms(

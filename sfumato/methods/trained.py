@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SfumatoError
-from ..options import Execution, Privacy, Prompting, Schedule, parse
-from .given import Given, PublicAnswers, PublicImages
+from ..options import Execution, Privacy, Schedule, parse
+from .given import Given
 from .interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
 if TYPE_CHECKING:
@@ -40,26 +40,6 @@ class Trained(Method):
     def apply(self, base: Base, given: Given) -> Adaptation:
         """As `Method.apply`: what trains, and the loss per record."""
         ...
-
-    @property
-    def public_purposes(self) -> tuple[str, ...]:
-        """Empty: public images decide nothing, unless a method overrides this."""
-        return ()
-
-    def public_answers(
-        self,
-        base: str,
-        prompting: Prompting,
-        seed: int,
-        public: PublicImages,
-        classes: tuple[str, ...],
-        precision: str = "auto",
-    ) -> PublicAnswers:
-        """Refuses public images: a method that uses them overrides this."""
-        raise SfumatoError(
-            "--public-data is for --choose public and for --adapter-init public: add one, or leave"
-            " it out"
-        )
 
     def mechanisms(
         self,

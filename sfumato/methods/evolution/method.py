@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SfumatoError
-from ...options import Execution, Privacy, Prompting, Schedule, option
-from ..given import Given, PublicAnswers, PublicImages
+from ...options import Execution, Privacy, Schedule, option
+from ..given import Given
 from ..interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Evolution(Method):
     learns_weights = False
     every_class = True
     stages = ("encode", "sample", "decode")
+    without_public = (
+        "--public-data decides nothing for --method evolution, whose candidates the base draws:"
+        " leave it out"
+    )
 
     iterations: int | None = option(None, "Rounds of votes (default 6).", least=1)
     candidates: int | None = option(
@@ -120,26 +124,6 @@ class Evolution(Method):
             save_words=lambda folder: save_tokens(base, folder, given.prompts),
         )
         return made.with_population(torch.zeros(made.classes, *base.latent_shape), made.classes)
-
-    @property
-    def public_purposes(self) -> tuple[str, ...]:
-        """Empty: public images decide nothing."""
-        return ()
-
-    def public_answers(
-        self,
-        base: str,
-        prompting: Prompting,
-        seed: int,
-        public: PublicImages,
-        classes: tuple[str, ...],
-        precision: str = "auto",
-    ) -> PublicAnswers:
-        """Refuses public images: the base draws the candidates itself."""
-        raise SfumatoError(
-            "--public-data decides nothing for --method evolution, whose candidates the base draws:"
-            " leave it out"
-        )
 
     def mechanisms(
         self,
