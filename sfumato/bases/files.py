@@ -5,13 +5,16 @@ Nothing is skipped silently.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import MachineError, ModelError
 from .weights import check_settings
 
 READ = {".safetensors", ".json", ".txt", ".md"}  # what a component is made of
@@ -147,6 +150,26 @@ def _check_index(path: Path) -> None:
                 f"{path.parent.name}/{path.name} names a part that is no safetensors file beside"
                 " it: save the base again as safetensors"
             )
+
+
+@contextlib.contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Yields a folder to write in place of a new one, which is there only once it is whole.
+
+    MachineError where it cannot be written.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        yield part
+        part.rename(folder)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write {folder}: {error.strerror or error}; free some space or choose another"
+            " disk"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _raise(error: OSError) -> None:

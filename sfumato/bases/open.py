@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..compute.device import device
-from ..errors import MachineError, ModelError, SfumatoError
+from ..errors import ModelError, SfumatoError
 from .adapters import LORA_FILE, load_lora
 from .checks import INDEX_FILE, check_folder, digest_of_file, folder_digest
 from .classes import NAMES, ClassBase
 from .contents import blocks_of_files
 from .dit import DiT
 from .embeds import embeds_files, load_embeds
+from .files import written_whole
 from .flux import Flux
 from .flux2 import Flux2Klein
 from .interface import Base, BaseInfo, text_base
@@ -216,18 +217,8 @@ def copy_base(name: str, folder: str | Path, base_config: str | Path | None = No
         raise SfumatoError(f"no bundled base {name}: choose {', '.join(known) or 'none'}")
     if folder.exists():
         raise SfumatoError(f"{folder} already exists: name a new folder (nothing is overwritten)")
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
+    with written_whole(folder) as part:
         shutil.copytree(known[name], part)
-        part.rename(folder)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write {folder}: {error.strerror or error}; free some space or choose another"
-            " disk"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder_digest(folder)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import MachineError, ModelError, SfumatoError
+from ..errors import ModelError, SfumatoError
 from .checks import INDEX_FILE, check_folder, folder_digest
+from .files import written_whole
 from .interface import Base
 from .loading import loading
 from .unknown import what_it_is
@@ -61,18 +61,8 @@ def folder_from_file(
     check_folder(config, index, families[kind])
     held = {name: entry for name, entry in check_weights(file).items() if _loaded(name)}
     pipe = _open(file, config, kind, held)
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
+    with written_whole(folder) as part:
         pipe.save_pretrained(part, safe_serialization=True)
-        part.rename(folder)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write {folder}: {error.strerror or error}; free some space or choose another"
-            " disk"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder_digest(folder)
 
 
