@@ -1,6 +1,7 @@
 """Memory and time of one LoRA step at real sizes, private over non-private: JSON lines.
 
     python benchmarks/large.py --models sdxl,sd35 --side 64
+    python benchmarks/large.py --models sdxl,sd35 --side 64 --weights float16   # kept as stored
     python benchmarks/large.py --models tiny      # seconds; for a look at the program
 
 Random weights in the published shapes of Stable Diffusion XL's UNet and of Stable Diffusion 3.5
@@ -24,6 +25,7 @@ import torch
 from measure import clock, machine, peak_mb, prepare_process
 from models import PROJECTIONS
 
+from sfumato.compute.stored import Stored, pack
 from sfumato.gradients import Engine
 from sfumato.privacy.rounding import Rounding
 
@@ -86,19 +88,32 @@ def tiny() -> tuple[Any, dict[str, tuple[int, ...]]]:
 MODELS: dict[str, Callable[[], Any]] = {"sdxl": sdxl, "sd35": sd35, "tiny": tiny}
 
 
-def filled(make: Callable[[], Any]) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """A model with small random weights, made without the constructors' own initialisation."""
+def filled(
+    make: Callable[[], Any], weights: torch.dtype, *, keep: bool = True
+) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """A model with small random weights, made without the constructors' own initialisation.
+
+    In half precision its matrices are kept as a base's are that is stored so, unless not to `keep`.
+    """
     with torch.device("meta"):
         model, shapes = make()
     buffers = {name: tuple(b.shape) for name, b in model.named_buffers()}
-    model = model.to_empty(device="cpu")
+    model = model.to(weights).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
     for name, p in model.named_parameters():
         norm = p.ndim == 1 and name.endswith("weight")
         p.data.uniform_(-0.02, 0.02, generator=generator).add_(1.0 if norm else 0.0)
     for name in buffers:  # tables of positions
         model.get_buffer(name).zero_()
+    if keep and weights != torch.float32:
+        pack(model)
     return model.requires_grad_(False).eval(), shapes
+
+
+def held(model: Any) -> int:
+    """Bytes of a model's weights in memory."""
+    kept = (p.kept if isinstance(p, Stored) else p for p in model.parameters())
+    return sum(p.numel() * p.element_size() for p in kept)
 
 
 def row_losses_of(name: str, model: Any) -> Callable[[Any], torch.Tensor]:
@@ -153,6 +168,7 @@ def main() -> None:
     parser.add_argument("--models", type=lambda text: text.split(","), default=["sdxl", "sd35"])
     parser.add_argument("--side", type=int, default=64, help="of the latents")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--weights", choices=("float32", "float16", "bfloat16"), default="float32")
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
     args = parser.parse_args()
     prepare_process(args.threads, "return")
@@ -165,8 +181,8 @@ def measured(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Both sides of one model."""
     from peft import LoraConfig
 
-    model, shapes = filled(MODELS[name])
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    model, shapes = filled(MODELS[name], getattr(torch, args.weights))
+    weights, parameters = held(model), sum(p.numel() for p in model.parameters())
     model.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=PROJECTIONS))
     if args.checkpointing:
         model.enable_gradient_checkpointing()
@@ -208,7 +224,8 @@ def measured(name: str, args: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(f"{name}: the gradients differ by {error:.1e}, nothing is reported")
     return {
         "model": name,
-        "parameters": weights // 4,
+        "parameters": parameters,
+        "weights": args.weights,
         "trainable": numbers,
         "side": args.side,
         "checkpointing": args.checkpointing,

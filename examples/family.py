@@ -87,10 +87,6 @@ class PixelDiffusion(UNetNames, Base):
     def times(self) -> int:
         return len(self.scheduler.alphas_cumprod)
 
-    @property
-    def own_sampler(self) -> str:
-        return type(self.scheduler).__name__
-
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         pixels = from_bytes(images)
         return pixels, torch.zeros_like(pixels)

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from ..compute.device import on_host
+from ..compute.stored import unpack
 from ..errors import ModelError, SfumatoError
 from .interface import Base
 from .weights import check_weights
@@ -50,7 +52,7 @@ def add_lora(base: Base, target_modules: Sequence[str], rank: int, alpha: float)
     denoiser.add_adapter(config, adapter_name=LORA_NAME)
 
 
-def lora_inputs(base: Base) -> dict[str, torch.nn.Parameter]:
+def lora_inputs(base: Base) -> dict[str, nn.Parameter]:
     """Adapted module's full name -> its A, in the order of the model."""
     ending = f".lora_A.{LORA_NAME}.weight"
     return {
@@ -128,6 +130,12 @@ def write_kohya(model: Path, folder: Path) -> None:
     save_file(tensors, folder / KOHYA_FILE, metadata={"format": "pt"})
 
 
+def hosts(denoiser: nn.Module) -> list[nn.Parameter]:
+    """Weights of the layers that have an adapter beside them."""
+    found = (getattr(module, "base_layer", None) for module in denoiser.modules())
+    return [p for layer in found if isinstance(layer, nn.Module) for p in layer.parameters()]
+
+
 def load_lora(base: Base, folder: Path) -> None:
     """Merges a saved LoRA into the base's denoiser (it samples faster).
 
@@ -151,6 +159,7 @@ def load_lora(base: Base, folder: Path) -> None:
         ]
         if not named or len(held) != named:
             raise ValueError("adapters for modules that this base does not have")
+        unpack(hosts(base.denoiser))
         pipe.fuse_lora()
         pipe.unload_lora_weights()
     except (

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ModelError
+from . import weights
 from .files import (
     FOREIGN,
     PICKLED,
@@ -20,7 +23,7 @@ from .files import (
     weight_files,
 )
 from .interface import Base, Prediction
-from .weights import check_extent, check_settings, check_weights
+from .weights import WIDTH, check_extent, check_settings, check_weights
 
 INDEX_FILE = "model_index.json"
 # Beside the model: its card, and hashes of its training pictures (records/looks.py).
@@ -116,9 +119,10 @@ def facts_of_files(folder: Path) -> dict:
 
     Licence, parameters, size, and how to compute the digest.
     """
-    # A component may hold its weights twice, in two precisions: a tensor's name counts once.
+    # A component may hold its weights twice, in two precisions: a tensor's name counts once, as it
+    # is read (the plain file comes after its variants).
     tensors = {
-        (path.parent, name): math.prod(entry["shape"])
+        (path.parent, name): entry
         for path in weight_files(folder)
         if path.parent != folder  # a whole model in one file, as downloads hold it beside the parts
         for name, entry in check_weights(path).items()
@@ -127,7 +131,8 @@ def facts_of_files(folder: Path) -> dict:
     return {
         "folder": folder,
         "licence": _licence(folder / "README.md"),
-        "parameters": sum(tensors.values()),
+        "parameters": sum(math.prod(entry["shape"]) for entry in tensors.values()),
+        "held": _bytes_in_memory(tensors),
         "size": sum(
             path.stat().st_size
             for path in base_files(folder)
@@ -136,6 +141,28 @@ def facts_of_files(folder: Path) -> dict:
         "unread": tuple(unread_files(folder)),
         "digest_of": lambda: folder_digest(folder),
     }
+
+
+def _bytes_in_memory(tensors: Mapping[tuple[Path, str], dict]) -> int:
+    """Bytes of weights as they are held: matrices of large parts as they are stored, else 4 each.
+
+    Args:
+        tensors: (part, name) -> its entry in the header of its file.
+    """
+    size: Counter[Path] = Counter()
+    for (part, _), entry in tensors.items():
+        size[part] += WIDTH[entry["dtype"]] * math.prod(entry["shape"])
+    return sum(
+        math.prod(entry["shape"])
+        * (
+            2
+            if WIDTH[entry["dtype"]] == 2
+            and size[part] >= weights.LEAST
+            and len(entry["shape"]) > 1
+            else 4
+        )
+        for (part, _), entry in tensors.items()
+    )
 
 
 def _licence(card: Path) -> str | None:

@@ -63,11 +63,6 @@ class FlowBase(Base):
         """How many training times there are."""
         return len(self.sigmas)
 
-    @property
-    def own_sampler(self) -> str:
-        """Name of the scheduler that the pipeline came with."""
-        return type(self.scheduler).__name__
-
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

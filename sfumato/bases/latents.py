@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..compute.device import on_host, to_device
-from ..compute.precision import mixed_precision
+from ..compute.precision import Formats, mixed_precision
 from ..errors import ModelError
 from .pixels import from_bytes, to_bytes
 
@@ -48,6 +48,28 @@ class LatentScale:
         if isinstance(self.shift, torch.Tensor) or self.shift:
             z = z + _per_channel(self.shift, z)
         return z
+
+
+class AutoencoderBase:
+    """A base's part of images and latents, by an AutoencoderKL.
+
+    Attributes:
+        vae: The autoencoder.
+        scale: How the base's latents follow from its.
+        formats: Number formats of its products.
+    """
+
+    vae: Any
+    scale: LatentScale
+    formats: Formats
+
+    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
+        return encode(self.vae, images, self.formats.encode, self.scale)
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Images uint8 [B, R, R, 3] of scaled latents."""
+        return decode(self.vae, latents, self.formats.decode, self.scale)
 
 
 def latent_scale(vae: Any, *, shift: bool = False, per_channel: bool = False) -> LatentScale:

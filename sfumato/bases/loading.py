@@ -12,9 +12,17 @@ import torch
 from torch import nn
 
 from ..compute.memory import out_of_memory
+from ..compute.stored import HALVES, pack
 from ..errors import MachineError, ModelError, SfumatoError
-from .weights import check_settings
+from . import weights
+from .weights import check_settings, check_weights
 
+_FORMATS = {
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
 SAFE = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
 
 
@@ -36,18 +44,18 @@ def loading(folder: Path) -> Iterator[None]:
 
 
 def read_models(folder: Path, classes: Mapping[str, type]) -> dict[str, nn.Module]:
-    """Component name -> model, in single precision on the CPU, frozen, in evaluation mode.
+    """Component name -> model, reading as single precision on the CPU, frozen, for evaluation.
+
+    Matrices of a large part that are stored in half precision stay so in memory
+    (`compute.stored`): the numbers are those of the file either way.
 
     Raises:
         ModelError: For a model that lacks weights.
     """
     models, missing = {}, []
     for name, cls in classes.items():
-        variant = variant_of(folder / name)
-        models[name], found = cls.from_pretrained(
-            folder / name, dtype=torch.float32, variant=variant, **SAFE
-        )
-        missing += found["missing_keys"]
+        models[name], lacks = _read(folder / name, cls)
+        missing += lacks
     # A loader would fill these with random numbers and say so only in its log.
     if missing:
         raise ModelError(
@@ -57,6 +65,63 @@ def read_models(folder: Path, classes: Mapping[str, type]) -> dict[str, nn.Modul
     for model in models.values():
         model.requires_grad_(False).eval()
     return models
+
+
+def _read(component: Path, cls: Any) -> tuple[nn.Module, list[str]]:
+    """A model, and the names of weights that it lacks."""
+    variant = variant_of(component)
+    kinds, size = stored_formats(component)
+    halves = [kind for kind in kinds if kind in HALVES] if size >= weights.LEAST else []
+
+    def read(dtype: torch.dtype) -> tuple[nn.Module, list[str]]:
+        with _single_by_default(cls):
+            model, found = cls.from_pretrained(component, dtype=dtype, variant=variant, **SAFE)
+        return model, found["missing_keys"]
+
+    model, missing = read(halves[0] if len(kinds) == 1 and halves else torch.float32)
+    if any(b.dtype in HALVES for b in _computed(model)):
+        model, missing = read(torch.float32)  # made in half precision: not what a file says
+    if halves and not missing:
+        pack(model, halves)
+    return model, missing
+
+
+def stored_formats(component: Path) -> tuple[set[torch.dtype], int]:
+    """The formats of a component's numbers, and how many bytes they have in the files read."""
+    variant, kinds, size = variant_of(component), set[torch.dtype](), 0
+    for path in component.glob("*.safetensors"):
+        if (len(path.name.split(".")) == 3) != (variant is not None):
+            continue  # the same weights once more
+        for entry in check_weights(path).values():
+            if entry["dtype"] in _FORMATS:
+                kinds.add(_FORMATS[entry["dtype"]])
+                start, end = entry["data_offsets"]
+                size += end - start
+    return kinds, size
+
+
+def _computed(model: nn.Module) -> list[torch.Tensor]:
+    """Tensors that a model computes when it is built and no file holds."""
+    saved = model.state_dict().keys()
+    return [b for name, b in model.named_buffers() if name not in saved]
+
+
+@contextlib.contextmanager
+def _single_by_default(cls: type) -> Iterator[None]:
+    """Inside, diffusers builds a model in single precision, whatever its weights are read in.
+
+    It would make half precision torch's default for that time, and with it whatever else a model
+    computes when it is built, such as tables of positions.
+    """
+    if not cls.__module__.startswith("diffusers."):
+        yield
+        return
+    default = torch.set_default_dtype
+    torch.set_default_dtype = lambda d, /: None
+    try:
+        yield
+    finally:
+        torch.set_default_dtype = default
 
 
 def variant_of(component: Path) -> str | None:

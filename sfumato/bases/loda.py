@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..compute.device import on_host
+from ..compute.stored import unpack
 from ..errors import ModelError, SfumatoError
 from .adapters import require_adapters, write_layers
 from .interface import Base
@@ -92,6 +93,7 @@ class LoDA(nn.Module):
     def merge(self) -> None:
         """Add the branch to the host's weight; outputs stay as they were, up to rounding."""
         if not self.merged:
+            unpack(self.host.parameters())
             self.host.weight += self.difference()
             self.merged = True
 

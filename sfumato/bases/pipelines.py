@@ -6,24 +6,24 @@ which parts there are, what conditions are, and how its denoiser is called.
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from ..compute.device import HOST
+from ..compute.stored import halved
 from ..errors import ModelError
 from .checks import INDEX_FILE
 from .conditioning import Conditioning
+from .dropped import Parts
 from .flow import FlowBase, training_sigmas
 from .interface import Base, BaseInfo
-from .latents import decode, encode, latent_scale
+from .latents import AutoencoderBase, latent_scale
 from .loading import loading, read_models, read_scheduler, require_finite
 from .text import embed
 from .transformers import TransformerNames
@@ -34,7 +34,7 @@ TRANSFORMER = "transformer"
 RENAMED = {"Transformer2DModel": "PixArtTransformer2DModel"}
 
 
-class PipelineBase(TransformerNames, Base):
+class PipelineBase(TransformerNames, AutoencoderBase, Base):
     """A base of the parts of a diffusers pipeline whose denoiser is a transformer.
 
     Attributes:
@@ -49,7 +49,7 @@ class PipelineBase(TransformerNames, Base):
     encoders: ClassVar[Sequence[str]] = ()
     heeds: ClassVar[Mapping[str, bool]] = {}
 
-    def __init__(self, info: BaseInfo, parts: dict[str, Any]):
+    def __init__(self, info: BaseInfo, parts: Parts):
         self.info, self.parts = info, parts
         self.scheduler = parts["scheduler"]
         self.set_up()
@@ -65,7 +65,7 @@ class PipelineBase(TransformerNames, Base):
         index = check_settings(folder / INDEX_FILE)
         with loading(folder):
             parts, models = _read(folder, index, cls)
-        require_finite(folder, models)
+        require_finite(folder, {name: parts[name] for name in models})
         try:
             return cls(info, parts)
         except (TypeError, AttributeError, KeyError, RuntimeError) as error:
@@ -91,23 +91,25 @@ class PipelineBase(TransformerNames, Base):
 
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts all models onto a device."""
-        for name, part in self.parts.items():
+        for name, part in self.parts.held().items():
             if isinstance(part, nn.Module) and (denoiser or name != TRANSFORMER):
                 part.to(where)
 
     def park(self, *, prompts: bool) -> None:
         """Takes the autoencoder, and with `prompts` the text encoders, off the device."""
         for name in ("vae", *(self.encoders if prompts else ())):
-            if isinstance(part := self.parts.get(name), nn.Module):
+            if isinstance(part := self.parts.held().get(name), nn.Module):
                 part.to(HOST)
 
-    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
-        return encode(self.parts["vae"], images, self.formats.encode, self.scale)
+    def drop_encoders(self) -> None:
+        """Lets go of the text encoders until a prompt is read again, or the base is saved."""
+        for name in self.encoders:
+            self.parts.drop(name)
 
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Images uint8 [B, R, R, 3] of scaled latents."""
-        return decode(self.parts["vae"], latents, self.formats.decode, self.scale)
+    @property
+    def vae(self) -> Any:
+        """The autoencoder."""
+        return self.parts["vae"]
 
     @abstractmethod
     def read(self, prompts: Sequence[str]) -> Conditioning:
@@ -120,9 +122,7 @@ class PipelineBase(TransformerNames, Base):
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision."""
         halves = {
-            name: copy.deepcopy(part).to(HOST, torch.float16)
-            if isinstance(part, nn.Module)
-            else part
+            name: halved(part) if isinstance(part, nn.Module) else part
             for name, part in self.parts.items()
         }
         self._joined(halves).save_pretrained(folder, safe_serialization=True)
@@ -178,20 +178,19 @@ class FlowPipeline(PipelineBase, FlowBase):
 
 def _read(
     folder: Path, index: Mapping[str, Any], family: type[PipelineBase]
-) -> tuple[dict[str, Any], dict[str, nn.Module]]:
-    """All parts by name, and the models among them."""
+) -> tuple[Parts, list[str]]:
+    """All parts by name, and the names of the models among them."""
     # a part that the index leaves out, such as the third text encoder of some
     named = {name: index[name] for name in family.components if index.get(name, [None])[0]}
     classes = {name: family.class_for(library, cls) for name, (library, cls) in named.items()}
     tokenizers = {name for name in classes if name.startswith("tokenizer")}
-    models = read_models(
-        folder,
-        {n: cls for n, cls in classes.items() if n not in tokenizers and n != "scheduler"},
-    )
-    parts: dict[str, Any] = {"scheduler": read_scheduler(folder), **models}
+    models = {n: cls for n, cls in classes.items() if n not in tokenizers and n != "scheduler"}
+    found = {"scheduler": read_scheduler(folder), **read_models(folder, models)}
+    droppable = {n: cls for n, cls in models.items() if n in family.encoders}
+    parts = Parts(found, folder, droppable)
     for name in tokenizers:
         parts[name] = classes[name].from_pretrained(folder / name, local_files_only=True)
-    return parts, models
+    return parts, list(models)
 
 
 def size_shift(scheduler: Any, patches: int, most: float = 1.15) -> float:

@@ -55,11 +55,6 @@ class DiffusionBase(Base):
         """How many diffusion times the schedule has."""
         return len(self.scheduler.alphas_cumprod)
 
-    @property
-    def own_sampler(self) -> str:
-        """Name of the scheduler that the pipeline came with."""
-        return type(self.scheduler).__name__
-
     def corrupt(
         self, latent: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

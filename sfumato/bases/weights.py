@@ -11,6 +11,9 @@ from ..errors import ModelError
 
 MAX_HEADER = 16 * 2**20  # bytes; Stable Diffusion's own is 0.1 MB
 WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+# Bytes of a part's weights from which they stay in memory as they are stored. Below, a machine has
+# the memory, and plain tensors are read a little faster.
+LEAST = 2**26
 # entries of a list or layers in a row; a number of channels, tokens or positions
 MOST_BLOCKS, MOST_WIDTH = 128, 2**20
 # Settings that only enter an arithmetic: nothing is as large as they are.

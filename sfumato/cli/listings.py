@@ -130,7 +130,7 @@ def lines_of(report: BaseReport) -> list[str]:
         "told": told,
         "predicts": f"{target}; its own scheduler is {report.scheduler}",
         "parameters": f"{info.parameters / 1e6:,.1f} million, {info.size / 1e6:,.1f} MB on disk",
-        "memory": f"{report.weights_bytes / 2**30:.2f} GB of weights in single precision; the"
+        "memory": f"{report.weights_bytes / 2**30:.2f} GB of weights as they are held; the"
         " pictures of a step come on top, and plan measures them",
         "licence": info.licence or "not stated",
         "training data": report.training_data or "its card says nothing of it",

@@ -19,6 +19,7 @@ from torch import nn
 from ..errors import MachineError
 from . import ranks
 from .device import device, to_device
+from .stored import unpack
 
 # Of the model's numbers, the most that one gathered part holds, unless a single layer has more: so
 # much of the weights exists twice for a moment.
@@ -52,6 +53,7 @@ def share(model: nn.Module, whole: Collection[nn.Parameter] = ()) -> None:
     how = {"mesh": mesh, "reshard_after_forward": True, "ignored_params": kept}
     most = LARGEST * sum(p.numel() for p in model.parameters())
     for part in [*parts(model, most), model]:
+        unpack(part.parameters())  # shares are cut from ordinary tensors, all of one format
         fully_shard(part, **how)
 
 

@@ -157,7 +157,7 @@ def estimate(prepared: Prepared[Adaptation], further_draws: float = 0.0) -> Work
     steps = pace.seconds(plan.expected_batch_size, plan.noise_draws, plan.steps, every, shown)
     copies = 8 * 4 * plan.trainable  # weights, moments, average, sum, noise
     if shown:
-        copies += 4 * prepared.base.info.parameters  # the second base, which draws the samples
+        copies += prepared.base.info.held  # the second base, which draws the samples
     held = held_bytes(prepared.base.device)
     return Work(float(steps + further_draws * pace.draw), int(held + copies))
 
@@ -252,6 +252,8 @@ def fit(prepared: Prepared[Adaptation], workspace: Workspace) -> Adaptation:
 
     if not is_host(adaptation.base.device):
         adaptation.base.park(prompts=not adaptation.reads_prompts)
+    if not adaptation.reads_prompts:
+        adaptation.base.drop_encoders()
     workspace.on_stage("training")
     end = start_interval() if state.step < plan.steps else state.step
     with workspace.stoppable() as stop, _device_errors(state, plan), _lean(prepared):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..compute import ranks
+from ..compute.stored import unpack
 from ..errors import ModelError
 from ..gradients import unreached
 from ..training import Batch
@@ -74,10 +75,13 @@ def noted(names: Collection[str]) -> dict[str, Any]:
 
 
 def apply_noted(adapted: Any, options: Mapping[str, Any]) -> Any:
-    """An adaptation of a run without what its plan has left out."""
+    """An adaptation of a run without what its plan has left out; what trains is float32."""
     names = options.get("left_out", ())
     known = [name for name in names if name in adapted.trainable] if names else []
-    return adapted.without(known) if known else adapted
+    adapted = adapted.without(known) if known else adapted
+    if isinstance(adapted, Adaptation):
+        unpack(adapted.trainable.values())
+    return adapted
 
 
 def remarks(options: Mapping[str, Any], trained: int) -> list[str]:

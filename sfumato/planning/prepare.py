@@ -111,6 +111,8 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
         () if shares_too_large(task.performance) else left_out(adapted, prompts, len(facts.classes))
     )
     adapted = apply_noted(adapted, noted(dead))
+    if not adapted.reads_prompts:
+        opened.drop_encoders()  # what prompts say is known
     recipe = task.recipe
     if recipe.learning_rate is None:
         recipe = dataclasses.replace(recipe, learning_rate=adapted.learning_rate)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bases import bundled_bases, contents_of_files, origin_of, resolve_base, weight_files
+from ..bases.checks import digest_of_file
 from ..errors import ModelError, SfumatoError
 from ..privacy.ledger.datasets import TERMS, inherited_charges
 from ..privacy.ledger.entries import Certified, Charged, Released
@@ -131,7 +132,7 @@ def _of_older_rows(folder: Path, book: Ledger) -> list[tuple[str, str, str]]:
     checkpoints = [(r, n) for r, n in book.chain.entered(CheckpointMade) if n.made is None]
     made = [(r, n) for r, n in book.chain.entered(ModelMade) if n.made is None]
     files = (
-        {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in weight_files(folder)}
+        {digest_of_file(p).hex(): p.name for p in weight_files(folder)}
         if checkpoints or made
         else {}
     )

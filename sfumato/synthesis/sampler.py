@@ -147,6 +147,8 @@ class Sampler:
             few = [*prompts, ""] if len(prompts) < PROMPTS else [""]
             self.text = base.condition(few) if text is None else text
         self.whole = text is not None or len(prompts) < PROMPTS
+        if self.whole:
+            base.drop_encoders()
         self.stopped = threading.Event()
 
     def _told(self, labels: np.ndarray) -> Conditioning:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..compute.device import on_host, to_device
+from ..compute.stored import Stored
 
 MULTIPLIED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -54,5 +55,6 @@ def _frozen(model: nn.Module, trainable: Collection[nn.Parameter]) -> list[nn.Pa
             continue
         own = [p for p in module.parameters(recurse=False) if p.dtype == torch.float32]
         if not any(id(p) in training for p in own):
-            found |= {id(p): p for p in own}
+            # what is kept as it is stored takes half the memory already
+            found |= {id(p): p for p in own if not isinstance(p, Stored)}
     return list(found.values())

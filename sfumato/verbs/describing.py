@@ -42,12 +42,13 @@ class BaseReport:
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of all weights as they are loaded, in single precision."""
-        return 4 * self.info.parameters
+        """Bytes of all weights as they are held: matrices of large parts as they are stored."""
+        return self.info.held
 
     def bytes_for(self, method: str) -> int:
         """Bytes of weights and of what is kept for each number that trains, without activations."""
-        return self.weights_bytes + 4 * HELD * self.trains[method]
+        made_single = 2 if self.info.held < 4 * self.info.parameters else 0
+        return self.weights_bytes + (4 * HELD + made_single) * self.trains[method]
 
 
 @checked
@@ -117,7 +118,8 @@ def _shared_copy(base: Base) -> Base:
     from torch import nn
 
     held: dict[int, Any] = {}
-    for part in vars(base).values():
+    parts = [*vars(base).values(), *getattr(base, "parts", {}).values()]
+    for part in parts:
         if isinstance(part, nn.Module):
             held |= {id(tensor): tensor for tensor in (*part.parameters(), *part.buffers())}
     tried = copy.copy(base)

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from ...compute.device import HOST
+from ...compute.stored import halved, unpacked
 from ...errors import ModelError
-from .. import latents
 from ..checks import INDEX_FILE, prediction_of
 from ..classes import ClassBase, ClassTable, read_names, with_names
 from ..conditioning import Conditioning, tensors
 from ..facts import info_by_denoiser, settings_of
 from ..interface import BaseInfo
+from ..latents import AutoencoderBase, LatentScale, latent_scale
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
 from ..schedules import DiffusionBase
 from ..transformers import TransformerNames
@@ -39,7 +39,7 @@ class Place(nn.Module):
 
 
 @dataclass
-class DiT(TransformerNames, DiffusionBase, ClassBase):
+class DiT(TransformerNames, AutoencoderBase, DiffusionBase, ClassBase):
     """A DiTPipeline.
 
     Every block has a class table of its own; a row here is a class's vectors in all L of them,
@@ -101,7 +101,7 @@ class DiT(TransformerNames, DiffusionBase, ClassBase):
     def __post_init__(self):
         tables = []
         for number, embedding in enumerate(self._embeddings(self.transformer)):
-            tables.append(embedding.class_embedder.embedding_table.weight.detach())
+            tables.append(unpacked(embedding.class_embedder.embedding_table.weight.detach()))
             embedding.class_embedder = Place(number)
         rows = torch.stack(tables, 1)
         names = read_names(self.info.folder / INDEX_FILE, len(rows), len(rows) - 1)
@@ -127,13 +127,10 @@ class DiT(TransformerNames, DiffusionBase, ClassBase):
         """Takes the autoencoder off the device."""
         self.vae.to(HOST)
 
-    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
-        return latents.encode(self.vae, images, self.formats.encode)
-
-    def decode(self, latent: torch.Tensor) -> np.ndarray:
-        """Images uint8 [B, R, R, 3] of scaled latents."""
-        return latents.decode(self.vae, latent, self.formats.decode)
+    @property
+    def scale(self) -> LatentScale:
+        """The factor in the autoencoder's settings."""
+        return latent_scale(self.vae)
 
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
@@ -152,14 +149,15 @@ class DiT(TransformerNames, DiffusionBase, ClassBase):
         """
         from diffusers import DiTPipeline
 
-        whole_again = copy.deepcopy(self.transformer)
+        held = {id(p): p for p in self.transformer.parameters()}  # the same weights
+        whole_again = copy.deepcopy(self.transformer, held)
         rows = self.table.rows.to(HOST)
         for number, embedding in enumerate(self._embeddings(whole_again)):
             embedding.class_embedder = _labels(rows[:, number].clone())
         whole_again.register_to_config(num_embeds_ada_norm=len(rows) - 1)
         pipe = DiTPipeline(
-            transformer=whole_again.to(HOST, torch.float16),
-            vae=copy.deepcopy(self.vae).to(HOST, torch.float16),
+            transformer=halved(whole_again),
+            vae=halved(self.vae),
             scheduler=self.scheduler,
         )
         pipe.save_pretrained(folder, safe_serialization=True)

@@ -52,6 +52,8 @@ class Base(Sizes, Told, ABC):
     embeds_guidance: bool = False
 
     info: BaseInfo
+    # As the base came with it.
+    scheduler: Any
     # Where the denoiser will be, of a base whose denoiser waits on the host to be shared.
     goes_to: torch.device | None = None
     # Of its products, stage by stage; a run sets what it has chosen (`methods.formats`).
@@ -136,6 +138,12 @@ class Base(Sizes, Told, ABC):
             prompts: Whether prompts are read no more, because their conditions are known.
         """
 
+    def drop_encoders(self) -> None:  # noqa: B027
+        """Lets go of large text encoders whose prompts have been read.
+
+        One is read from the folder again when it is asked for. Here: nothing.
+        """
+
     def learnable(self) -> dict[str, nn.Parameter]:
         """The denoiser's tensors by name, but for those that no loss depends on."""
         return dict(self.denoiser.named_parameters())
@@ -150,9 +158,9 @@ class Base(Sizes, Told, ABC):
         """Number of diffusion times."""
 
     @property
-    @abstractmethod
     def own_sampler(self) -> str:
         """Class name of the scheduler that the base came with."""
+        return type(self.scheduler).__name__
 
     @property
     def trial_shape(self) -> tuple[int, int, int] | None:

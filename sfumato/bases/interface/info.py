@@ -29,6 +29,7 @@ class BaseInfo:
         parameters: Numbers in all weights, frozen ones included.
         size: Bytes of all files.
         digest_of: Computes `digest`.
+        held: Bytes of all weights as they are held in memory.
         unread: Names of files with weights in other formats, which nothing opens.
     """
 
@@ -43,6 +44,7 @@ class BaseInfo:
     parameters: int
     size: int
     digest_of: Callable[[], str] = field(repr=False, compare=False)
+    held: int = field(default=0, repr=False, compare=False)
     unread: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import nn
 
 from ...compute.device import HOST, to_device
+from ...compute.stored import halved
 from ...errors import ModelError
-from .. import latents
 from ..checks import prediction_of
 from ..conditioning import Conditioning
+from ..dropped import Again, is_large
 from ..facts import info_by_denoiser, settings_of
 from ..interface import BaseInfo, Denoise
+from ..latents import AutoencoderBase, LatentScale, latent_scale
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
 from ..schedules import DiffusionBase
 from ..unets import UNetNames, check_unet
@@ -32,7 +32,7 @@ SMALL_LATENT = 16
 
 
 @dataclass
-class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
+class StableDiffusion(UNetNames, AutoencoderBase, DiffusionBase, ClipWords):
     """A StableDiffusionPipeline with one text encoder."""
 
     family: ClassVar = "stable-diffusion"
@@ -47,6 +47,8 @@ class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
     prefix: ClassVar = "unet"
     adapters: ClassVar = True
     any_size: ClassVar = True
+    # diffusers' class
+    pipeline: ClassVar[str] = "StableDiffusionPipeline"
     # what the U-Net is told beside prompts, as its settings name it
     added: ClassVar[str | None] = None
 
@@ -56,6 +58,7 @@ class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
     text_encoder: Any
     tokenizer: Any
     scheduler: Any
+    again: dict[str, Again] = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
@@ -78,8 +81,10 @@ class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
                 if name.startswith("tokenizer")
             }
             scheduler = read_scheduler(folder)
-            latents.latent_scale(models["vae"])
+            latent_scale(models["vae"])
         base = cls(info, **models, **tokenizers, scheduler=scheduler)
+        encoders = {n: kind for n, kind in cls._classes().items() if n.startswith("text_encoder")}
+        base.again = {name: Again(folder / name, kind) for name, kind in encoders.items()}
         # a latent consistency model
         base.embeds_guidance = base.unet.config.time_cond_proj_dim is not None
         try:
@@ -130,6 +135,20 @@ class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
         )
         return {"timestep_cond": to_device(embedded, text.device)}
 
+    def drop_encoders(self) -> None:
+        """Lets go of the text encoders, unless they have learnt a token, which no file holds."""
+        for name in self.again if not self.taught else ():
+            if is_large(vars(self).get(name)):
+                delattr(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        """Reads a text encoder again that was dropped."""
+        again = vars(self).get("again", {}).get(name)
+        if again is None:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        setattr(self, name, again())
+        return vars(self)[name]
+
     @property
     def denoiser(self) -> nn.Module:
         """The U-Net."""
@@ -153,13 +172,10 @@ class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
         """Each level of the U-Net but the last halves its pictures."""
         return 2 ** (len(self.unet.config.block_out_channels) - 1)
 
-    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
-        return latents.encode(self.vae, images, self.formats.encode)
-
-    def decode(self, latent: torch.Tensor) -> np.ndarray:
-        """Images uint8 [B, R, R, 3] of scaled latents."""
-        return latents.decode(self.vae, latent, self.formats.decode)
+    @property
+    def scale(self) -> LatentScale:
+        """The factor in the autoencoder's settings."""
+        return latent_scale(self.vae)
 
     def predict(
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
@@ -177,7 +193,7 @@ class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
         """Writes a pipeline folder in half precision."""
         pipe = self.as_pipeline()
         halves = {
-            name: copy.deepcopy(part).to(HOST, torch.float16)
+            name: halved(part)
             for name, part in pipe.components.items()
             if isinstance(part, nn.Module)
         }
@@ -202,7 +218,9 @@ class StableDiffusion(UNetNames, DiffusionBase, ClipWords):
 
     def write_lora(self, folder: Path, layers: dict, metadata: dict | None = None) -> None:
         """Writes LoRA layers of the U-Net in diffusers' format."""
-        type(self.as_pipeline()).save_lora_weights(
+        import diffusers
+
+        getattr(diffusers, self.pipeline).save_lora_weights(
             folder,
             unet_lora_layers=layers,
             unet_lora_adapter_metadata=metadata,
@@ -232,6 +250,7 @@ def around(
         licence=None,
         parameters=parameters,
         size=4 * parameters,
+        held=4 * parameters,
         digest_of=str,
     )
     return StableDiffusion(info, denoiser, None, None, None, schedule)

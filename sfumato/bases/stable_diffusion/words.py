@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ...compute.device import on_host, to_device
+from ...compute.stored import unpack
 from ..conditioning import Conditioning, concatenate, each
 from ..interface import TextBase
 from . import prompts
@@ -25,6 +26,8 @@ class ClipWords(TextBase):
 
     text_encoder: Any
     tokenizer: Any
+    # whether tokens were added or changed
+    taught: bool = False
 
     @property
     def readers(self) -> list[tuple[Any, Any]]:
@@ -95,6 +98,7 @@ class ClipWords(TextBase):
 
     def add_tokens(self, words: Sequence[str], initializers: Sequence[str | None]) -> list[int]:
         """Adds tokens with their initializers' embeddings to the vocabulary; returns their ids."""
+        self._open_tables()
         found = [
             prompts.add_tokens(encoder, tokenizer, words, initializers)
             for encoder, tokenizer in self.readers
@@ -103,6 +107,7 @@ class ClipWords(TextBase):
 
     def learn_token(self, word: str, vectors: torch.Tensor) -> None:
         """Adds a token by diffusers' own loader, to each encoder its share."""
+        self._open_tables()
         pipe = self.as_pipeline()
         widths = self.widths
         if vectors.shape[-1] != sum(widths):
@@ -114,8 +119,14 @@ class ClipWords(TextBase):
 
     def write_embeddings(self, ids: Sequence[int], rows: torch.Tensor) -> None:
         """Overwrites rows of the token embedding tables."""
+        self._open_tables()
         for (encoder, _), own in zip(self.readers, rows.split(self.widths, -1)):
             prompts.write_embeddings(encoder, ids, own)
+
+    def _open_tables(self) -> None:
+        """Makes the token embedding tables such as may be written into: they differ from files."""
+        self.taught = True
+        unpack(encoder.get_input_embeddings().weight for encoder, _ in self.readers)
 
     def token_encoder(self, texts: Sequence[str], ids: Sequence[int | None]) -> PromptEncoder:
         """Prompt embeddings with one trainable vector per class token."""

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 
 from ...errors import ModelError
-from .. import latents
 from ..checks import INDEX_FILE
 from ..conditioning import Conditioning, tensors
 from ..embeds import PARTS
 from ..interface import BaseInfo
+from ..latents import LatentScale, latent_scale
 from ..stable_diffusion import StableDiffusion
 from ..weights import check_settings
 
@@ -34,6 +33,7 @@ class StableDiffusionXL(StableDiffusion):
         "text_encoder_2": {"CLIPTextModelWithProjection"},
         "tokenizer_2": {"CLIPTokenizer", "CLIPTokenizerFast"},
     }
+    pipeline: ClassVar = "StableDiffusionXLPipeline"
     optional: ClassVar = ("feature_extractor", "image_encoder")
     added: ClassVar = "text_time"
 
@@ -83,17 +83,9 @@ class StableDiffusionXL(StableDiffusion):
         return (side, side, 0, 0, side, side)
 
     @property
-    def scale(self) -> latents.LatentScale:
+    def scale(self) -> LatentScale:
         """Factor of the latents, and statistics per channel where the autoencoder has them."""
-        return latents.latent_scale(self.vae, per_channel=True)
-
-    def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""
-        return latents.encode(self.vae, images, self.formats.encode, self.scale)
-
-    def decode(self, latent: torch.Tensor) -> np.ndarray:
-        """Images uint8 [B, R, R, 3] of scaled latents."""
-        return latents.decode(self.vae, latent, self.formats.decode, self.scale)
+        return latent_scale(self.vae, per_channel=True)
 
     @property
     def readers(self) -> list[tuple[Any, Any]]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ...compute.device import HOST
+from ...compute.stored import unpacked
 from ..checks import INDEX_FILE
 from ..classes import ClassBase, ClassTable, read_names, with_names
 from ..conditioning import Conditioning, tensors
@@ -28,7 +29,7 @@ class WithClasses(ClassBase, UNet2D):
     """
 
     def __post_init__(self):
-        weight = self.unet.class_embedding.weight.detach()
+        weight = unpacked(self.unet.class_embedding.weight.detach())
         self.unet.class_embedding = nn.Identity()
         file = self.info.folder / INDEX_FILE
         self.table = ClassTable(weight, *read_names(file, len(weight), None))
@@ -46,7 +47,8 @@ class WithClasses(ClassBase, UNet2D):
 
     def whole_unet(self) -> Any:
         """The U-Net with its table back in it."""
-        whole = copy.deepcopy(self.unet)
+        # the same weights
+        whole = copy.deepcopy(self.unet, {id(p): p for p in self.unet.parameters()})
         rows = self.table.rows.to(HOST)
         whole.class_embedding = nn.Embedding.from_pretrained(rows.clone())
         whole.register_to_config(num_class_embeds=len(rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from ...compute.device import HOST
+from ...compute.stored import halved
 from ...errors import ModelError
 from ..checks import INDEX_FILE, facts_of_files, prediction_of, whole
 from ..conditioning import Conditioning
@@ -107,7 +107,7 @@ class UNet2D(UNetNames, DiffusionBase):
         import diffusers
 
         parts = {"unet": self.whole_unet(), "vqvae": self.autoencoder}
-        halves = {n: copy.deepcopy(m).to(HOST, torch.float16) for n, m in parts.items() if m}
+        halves = {name: halved(part) for name, part in parts.items() if part}
         kind = getattr(diffusers, self.pipeline)
         kind(**halves, scheduler=self.scheduler).save_pretrained(folder, safe_serialization=True)
 
