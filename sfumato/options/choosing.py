@@ -31,8 +31,8 @@ class Choosing(Options):
         parse=parse.listed,
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def require_match(self) -> None:
+        """SfumatoError for options of a choice without `match`."""
         for name in ("match_epsilon", "bases"):
             if getattr(self, name) is not None and not self.match:
                 flag = name.replace("_", "-")

@@ -141,6 +141,7 @@ def task_of(
         found["privacy"] = replace(privacy, clip_norm=None)
     reading, execution = found.pop("reading"), found.pop("execution")
     choosing: Choosing = found["choosing"]
+    choosing.require_match()
     named = candidates_of(choosing, base)[0] if choosing.match else require_base(base)
     return reading, execution, Task(named, chosen, **found, seed=seed)
 
