@@ -96,7 +96,7 @@ def test_the_whole_way_on_the_command_line(tiny_base, artwork, tmp_path, monkeyp
         )
         == 0
     )
-    assert "shard 0/2 is inverted" in capsys.readouterr().out
+    assert "shard 0/2 is done" in capsys.readouterr().out
     assert main(["adapt", "artwork", "-o", "run", "--resume", "--num-vectors", "2"]) == 2
     assert "--num-vectors does not go with --resume" in capsys.readouterr().err
     assert main(["adapt", "artwork", "-o", "run", "--resume"]) == 0

@@ -137,6 +137,8 @@ def embeddings(
         mean = mean * (1 - (aggregation.dimensions - 2) * tau**2 / square).clamp_min(0.0)
     label = torch.arange(aggregation.blocks)
     if aggregation.rule == "clip":
+        # a mean of vectors in this ball lies in it
+        mean = mean * (clip_norm / mean.norm(dim=1, keepdim=True).clamp_min(clip_norm))
         return geometry.embeddings(mean.float(), label)
     length = geometry.radius / mean.norm(dim=1, keepdim=True).clamp_min(1e-300)
     return (mean * length).float().view(aggregation.blocks, geometry.vectors, -1)

@@ -15,10 +15,8 @@ from ...bases import TextBase, word_vectors
 from ...compute.device import to_device
 from ...errors import SfumatoError
 
-# radius without public images, as a share of the median distance of a word from the vocabulary's
-# mean
-REACH = 1.0
-FREE = 4.0  # how far an image's own embedding may go, as such a share
+# how far an image's own embedding may go, in median distances of a word from the vocabulary's mean
+FREE = 4.0
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,16 @@ def whole_space(base: TextBase, anchor: torch.Tensor, vectors: int) -> Geometry:
     An embedding learned here and projected later is more informative than one that was never let
     out of the subspace (docs/methods.md).
     """
-    return Geometry(
-        anchor, torch.eye(anchor.shape[1]), FREE * vectors**0.5 * word_spread(base), vectors
-    )
+    return Geometry(anchor, torch.eye(anchor.shape[1]), freedom(base, vectors), vectors)
+
+
+def freedom(base: TextBase, vectors: int) -> float:
+    """How far an image's own embedding of so many vectors may go from its anchor.
+
+    Without public images it is the radius of the sum, too: embeddings end at this bound, and a
+    smaller one would shorten all of them, and their mean, by the same factor.
+    """
+    return FREE * vectors**0.5 * word_spread(base)
 
 
 def word_spread(base: TextBase) -> float:
@@ -136,7 +141,7 @@ def from_vocabulary(
     else:
         axes = torch.linalg.svd(table - table.mean(0), full_matrices=False).Vh[:each].T.float()
     basis = torch.block_diag(*[axes] * vectors)
-    reach = REACH * vectors**0.5 * word_spread(base) if radius is None else radius
+    reach = freedom(base, vectors) if radius is None else radius
     return Geometry(start_anchor(base, initializers, vectors), basis, reach, vectors)
 
 

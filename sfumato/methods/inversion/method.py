@@ -34,10 +34,10 @@ class Inversion(Method):
 
     Nothing trains in a loop; the plan pays for one sum. An image's own embedding is searched in the
     whole space. aggregate: "clip" (residuals from the public anchor in a public subspace of
-    `dimensions`, at most `radius` long, shrunk afterwards) or "unit" (the paper's: unit norm in the
-    whole space, as they are). subspace: "vocabulary" (principal axes of the base's words), "public"
-    (what `Given.start` holds, from images that need no protection) or "none" (all axes). Saves
-    `learned_embeds.safetensors`, one token for each class.
+    `dimensions`, at most `radius` long, shrunk afterwards with public axes) or "unit" (the paper's:
+    unit norm in the whole space, as they are). subspace: "vocabulary" (principal axes of the base's
+    words), "public" (what `Given.start` holds, from images that need no protection) or "none" (all
+    axes). Saves `learned_embeds.safetensors`, one token for each class.
     """
 
     name = "inversion"
@@ -70,7 +70,9 @@ class Inversion(Method):
     radius: float | None = option(
         None, "Clip norm of a residual (default: from public words or images); = --clip-norm."
     )
-    shrink: bool | None = option(None, "Take known noise off (default: with clip).")
+    shrink: bool | None = option(
+        None, "Take known noise off (default: with axes of --public-data)."
+    )
     inversion_steps: int | None = option(None, "Steps of one image, at most (default 80).", least=1)
     inversion_draws: int | None = option(None, "Draws of one step (default 4).", least=1)
 
@@ -106,7 +108,7 @@ class Inversion(Method):
             placeholders=words,
             rule=self.aggregate,
             subspace=subspace,
-            shrink=self.aggregate == "clip" if self.shrink is None else self.shrink,
+            shrink=subspace == "public" if self.shrink is None else self.shrink,
         )
 
     def recipe(self) -> InversionRecipe:

@@ -140,3 +140,11 @@ def test_residuals_are_projected_on_the_public_axes():
     off = rng.standard_normal(inside.shape)
     off -= off @ place.basis.numpy() @ place.basis.numpy().T
     assert np.allclose(aggregate.vector_of(rule(), place, inside + off, label), z, atol=1e-5)
+
+
+def test_a_mean_is_no_longer_than_what_it_is_of():
+    place = geometry()
+    loud = np.full(8, 10**7)
+    found = aggregate.embeddings(rule(n=1.0), place, 0.5, 3.0, loud)
+    away = (found.flatten(1) - place.anchor[:1]).norm()
+    assert float(away) == pytest.approx(0.5, rel=1e-5)

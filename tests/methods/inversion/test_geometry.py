@@ -10,7 +10,13 @@ import torch
 
 from sfumato.bases import load_base, word_vectors
 from sfumato.errors import SfumatoError
-from sfumato.methods.inversion.geometry import Geometry, from_public, from_vocabulary
+from sfumato.methods.inversion.geometry import (
+    Geometry,
+    from_public,
+    from_vocabulary,
+    whole_space,
+    word_spread,
+)
 
 
 @pytest.mark.parametrize("vectors, dimensions", [(1, None), (1, 5), (2, 6)])
@@ -60,3 +66,10 @@ def test_more_axes_than_there_are_is_refused(tiny_base):
             from_vocabulary(base, [None], vectors, dimensions)
     with pytest.raises(SfumatoError, match="--dimensions"):
         from_public(np.zeros((4, 3)), np.zeros(4, int), 1, 4, 1)
+
+
+def test_without_public_images_the_sum_is_bounded_where_the_search_is(tiny_base):
+    base = load_base(tiny_base)
+    place = from_vocabulary(base, [None], 2, 16)
+    free = whole_space(base, place.anchor, 2).radius
+    assert place.radius == free == pytest.approx(4 * 2**0.5 * word_spread(base))
