@@ -21,10 +21,25 @@ import pytest
 
 from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images, make_tiny_tokenizer
 from sfumato.compute.allocator import keep_memory
+from sfumato.privacy import accounting
 
 keep_memory()  # as the verbs do: tests that train without one take less time, too
 
 __all__ = ["CLASSES", "WORDS", "make_tiny_base", "make_tiny_images", "make_tiny_tokenizer"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse_prices(request):
+    """Figures on a coarse grid, which is quick, but in tests of the figures: a module that says
+    `FINE_PRICES`, and those of the accounting.
+    """
+    if getattr(request.module, "FINE_PRICES", False) or "/privacy/" in str(request.path):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
+        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

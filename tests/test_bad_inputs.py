@@ -41,7 +41,6 @@ from sfumato.methods.prompts import choose_prompts
 from sfumato.options import Performance
 from sfumato.planning.inputs import prepare_as_asked
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger import chain
 from sfumato.records import describe, load_records
 from sfumato.records.decode import decode
@@ -65,8 +64,6 @@ SETTINGS = {
 @pytest.fixture
 def kit(tmp_path, tiny_base, tiny_images, monkeypatch, capsys, ledger_of_the_test):
     """What a row may use: a folder of its own, a base, pictures, and the owner's ledger."""
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     return SimpleNamespace(
         tmp=tmp_path,
         base=tiny_base,

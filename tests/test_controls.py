@@ -23,7 +23,6 @@ from sfumato.evaluation.page import in_words
 from sfumato.methods import Embedding, Inversion, Lora
 from sfumato.methods.inversion import store
 from sfumato.options import Sampling
-from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, write_release
 from sfumato.releases.beside import check_beside
 from sfumato.releases.facts import CertificateFacts, LedgerFacts
@@ -40,8 +39,6 @@ OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
 @pytest.fixture(scope="module")
 def steady_ground():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
         yield
 

@@ -13,7 +13,6 @@ from sfumato.cli.plan import sections
 from sfumato.methods import METHODS, Given, Prompts, Saliency
 from sfumato.options import Performance
 from sfumato.planning.estimate import Estimate
-from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.runs.folder import Run
 from sfumato.training import latest_checkpoint, loop
@@ -75,8 +74,6 @@ class Killed(BaseException):
 
 
 def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setattr("sfumato.runs.folder.RunKey.generate", lambda: RunKey(bytes(range(32))))
     monkeypatch.setattr("sfumato.runs.folder.RunKey.fresh_salt", lambda: "00" * 16)

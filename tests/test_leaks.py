@@ -23,7 +23,6 @@ from sfumato import verbs
 from sfumato.cli import main
 from sfumato.methods import Saliency
 from sfumato.options import Performance, Sampling
-from sfumato.privacy import accounting
 from sfumato.records import bounded, load_records, process
 from sfumato.runs.folder import Run
 
@@ -58,68 +57,65 @@ def marked(tmp_path_factory):
 def artefacts(marked, tiny_base, tmp_path_factory):
     """A run with a probe from end to end, with all that it printed."""
     root, top = marked[0], tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        said: list[str] = []
-        run = verbs.adapt(
-            root,
-            anyway=True,
-            yes_public=True,
-            output=top / "run",
-            epsilon=4.0,
-            delta=1e-2,
-            base=str(tiny_base),
-            method=Saliency(keep=5, probe_units=8, probe_draws=1, rank=2),
-            unit="patient",
-            caption_column="caption",
-            classes=["a", "b"],
-            expected_batch_size=8,
-            steps=2,
-            max_per_unit=1,
-            performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
-            on_stage=said.append,
-            ledger=top / "book" / "ledger.sqlite",
-        )
-        secrets = [
-            (run.folder / "run.key").read_bytes().strip(),
-            (top / "book" / "ledger.sqlite.key").read_bytes().split(b"\n")[0],
-        ]
-        book = ["--ledger", str(top / "book" / "ledger.sqlite")]
-        audited = shown("audit", run.folder, "--only", "B", *book)
-        folder = verbs.synthesize(run, 6, top / "release", sampling=Sampling(steps=1))
-        drafted = json.loads((folder / "synthesis.json").read_text())
-        verbs.release(folder)
-        model = verbs.release(verbs.export(run, top / "model"))
-        report = verbs.verify(folder)
-        export = "".join(run.ledger.ledger.export())
-        outside = top / "outside"
-        outside.mkdir()
-        images = [str(root), "--unit", "patient", "--classes", "a,b"]
-        told = [
-            audited,
-            shown("ledger", "export", "-o", outside / "chain.jsonl", *book),
-            shown("ledger", "show", *book),
-            shown("ledger", "show", *images, *book),
-            shown("ledger", "show", "--against", folder / "privacy.json", *book),
-            shown("verify", folder),
-            shown(
-                "plan",
-                *images,
-                "--epsilon",
-                "4",
-                "--delta",
-                "1e-2",
-                "--base",
-                tiny_base,
-                "--json",
-                *book,
-            ),
-            shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, *book),
-        ]
-        # What the ledger knows images and patients by, as it keeps it: not one leaves.
-        table = run.ledger.ledger.chain.read("SELECT picture, file, unit FROM trace", [])
-        keyed = {part for trace in table for part in trace if part}
+    said: list[str] = []
+    run = verbs.adapt(
+        root,
+        anyway=True,
+        yes_public=True,
+        output=top / "run",
+        epsilon=4.0,
+        delta=1e-2,
+        base=str(tiny_base),
+        method=Saliency(keep=5, probe_units=8, probe_draws=1, rank=2),
+        unit="patient",
+        caption_column="caption",
+        classes=["a", "b"],
+        expected_batch_size=8,
+        steps=2,
+        max_per_unit=1,
+        performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
+        on_stage=said.append,
+        ledger=top / "book" / "ledger.sqlite",
+    )
+    secrets = [
+        (run.folder / "run.key").read_bytes().strip(),
+        (top / "book" / "ledger.sqlite.key").read_bytes().split(b"\n")[0],
+    ]
+    book = ["--ledger", str(top / "book" / "ledger.sqlite")]
+    audited = shown("audit", run.folder, "--only", "B", *book)
+    folder = verbs.synthesize(run, 6, top / "release", sampling=Sampling(steps=1))
+    drafted = json.loads((folder / "synthesis.json").read_text())
+    verbs.release(folder)
+    model = verbs.release(verbs.export(run, top / "model"))
+    report = verbs.verify(folder)
+    export = "".join(run.ledger.ledger.export())
+    outside = top / "outside"
+    outside.mkdir()
+    images = [str(root), "--unit", "patient", "--classes", "a,b"]
+    told = [
+        audited,
+        shown("ledger", "export", "-o", outside / "chain.jsonl", *book),
+        shown("ledger", "show", *book),
+        shown("ledger", "show", *images, *book),
+        shown("ledger", "show", "--against", folder / "privacy.json", *book),
+        shown("verify", folder),
+        shown(
+            "plan",
+            *images,
+            "--epsilon",
+            "4",
+            "--delta",
+            "1e-2",
+            "--base",
+            tiny_base,
+            "--json",
+            *book,
+        ),
+        shown("plan", *images, "--epsilon", "4", "--delta", "1e-2", "--base", tiny_base, *book),
+    ]
+    # What the ledger knows images and patients by, as it keeps it: not one leaves.
+    table = run.ledger.ledger.chain.read("SELECT picture, file, unit FROM trace", [])
+    keyed = {part for trace in table for part in trace if part}
     assert len(keyed) > 2 * MARKERS
     records = load_records(root, unit="patient", classes=["a", "b"])
     prints = [

@@ -17,7 +17,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from sfumato import verbs
 from sfumato.errors import DataError
-from sfumato.privacy import accounting
 from sfumato.runs import budget
 
 EACH = 6  # images of a class: more than few
@@ -120,9 +119,7 @@ BESIDE = ("Captionsworth", "Unitsworth", "Columnsworth", "Stemsworth", "Chunkswo
 
 
 @pytest.fixture
-def said(tiny_base, monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+def said(tiny_base):
     schedule = {"steps": 2, "expected_batch_size": 8, "micro_batch": 8, "precision": "float32"}
     return {"base": str(tiny_base), "epsilon": 4.0, "delta": 1e-3, "anyway": True, **schedule}
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.privacy import accounting
-
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -29,8 +27,7 @@ def tokens(monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_control_is_a_row(tokens, tiny_base, monkeypatch):
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+def test_every_control_is_a_row(tokens, tiny_base):
     said = tokens.arguments(
         ["--quick", "--base", str(tiny_base), "--dimensions", "4", "--lora", "--epsilon", "10"]
     )

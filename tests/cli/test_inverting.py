@@ -15,7 +15,6 @@ from sfumato.cli import main
 from sfumato.errors import SfumatoError
 from sfumato.methods import Inversion, Lora
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 
 
 def test_options_become_arguments():
@@ -58,8 +57,6 @@ def artwork(tiny_images, tmp_path):
 
 
 def test_the_whole_way_on_the_command_line(tiny_base, artwork, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.chdir(tmp_path)
     said = [
@@ -105,8 +102,6 @@ def test_the_whole_way_on_the_command_line(tiny_base, artwork, tmp_path, monkeyp
 
 def test_the_readmes_commands_run(tiny_base, artwork, tmp_path, monkeypatch, capfd):
     """Word for word, but for fewer steps."""
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.chdir(artwork.parent)
     shutil.copytree(tiny_base, "base")
@@ -138,8 +133,6 @@ def test_the_controls_of_the_docs_on_the_command_line(
     """The block of docs/methods.md word for word, on a tiny base and with fewer steps and
     pictures.
     """
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.chdir(artwork.parent)
     shutil.copytree(artwork, "held-out")

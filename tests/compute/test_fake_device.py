@@ -25,7 +25,6 @@ from sfumato.options import Performance, Sampling
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.runs.folder import Run
 from sfumato.synthesis.sampler import pictures
@@ -70,12 +69,6 @@ UNREPEATABLE = {
     "replication_pad2d_backward", "resize_", "upsample_bicubic2d_backward",
     "upsample_bilinear2d_backward", "upsample_linear1d_backward", "upsample_trilinear3d_backward",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def coarse_prices(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 def made(tiny_base, name, **more):

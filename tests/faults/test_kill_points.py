@@ -15,7 +15,6 @@ from sfumato import verbs
 from sfumato.gradients import Engine
 from sfumato.methods import Lora
 from sfumato.options import Performance
-from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.runs.folder import Run
 from sfumato.training import State, UnitBatch
@@ -37,8 +36,6 @@ POINTS = [
 
 
 def steady(patch):
-    patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    patch.setattr(accounting, "PLANNING_GRID", 1e-2)
     patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     patch.setattr("sfumato.runs.folder.RunKey.generate", lambda: RunKey(bytes(range(32))))
     patch.setattr("sfumato.runs.folder.RunKey.fresh_salt", lambda: "00" * 16)

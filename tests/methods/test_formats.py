@@ -23,18 +23,11 @@ from sfumato.planning.estimate import fit_to_machine
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.runs.folder import Run
 from sfumato.runs.prepared import opened, rebuild
 
 BF16, F32 = "bfloat16", "float32"
 MIXED = {"encode": F32, "train": BF16, "sample": BF16, "decode": F32}
-
-
-@pytest.fixture(autouse=True)
-def coarse_prices(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 def planted(monkeypatch, said):

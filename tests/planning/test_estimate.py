@@ -17,17 +17,10 @@ from sfumato.planning.estimate import estimate, fit_to_machine
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.privacy.clipping import flat
 from sfumato.training.dummy import dummy_batch
 
 CLASSES = ("circle", "cross", "square")
-
-
-@pytest.fixture(autouse=True)
-def coarse_prices(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 def ready(tiny_base, **more):

@@ -17,18 +17,11 @@ from sfumato.planning import inputs, timing
 from sfumato.planning.facts import PublicFacts, require_clear_units, require_list
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.records import RecordSet
 from sfumato.records.recordset import Facts
 
 CLASSES = ("circle", "cross", "square")
 UNITS = 40
-
-
-@pytest.fixture(autouse=True)
-def coarse_prices(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 def private_set(which: int) -> RecordSet:

@@ -19,17 +19,10 @@ from sfumato.methods.prompts import choose_prompts
 from sfumato.planning import fit, forecast
 from sfumato.planning.fit import GOOD, NONE, POOR, judged
 from sfumato.planning.prepare import OVERLAP_SAID
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import TakenAsPublic
 from sfumato.records import RecordSet, bundled_digits, load_records, near_copies
 from sfumato.runs import budget
 from sfumato.verbs.demo import demo_prompts
-
-
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 @pytest.fixture

@@ -20,14 +20,7 @@ from sfumato.planning import forecast
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.runs import budget
-
-
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 @pytest.fixture

@@ -24,16 +24,9 @@ from sfumato.planning.prepare import (
 )
 from sfumato.planning.task import task_of
 from sfumato.planning.warnings import remarks_on
-from sfumato.privacy import accounting
 from sfumato.runs.prepared import rebuild, shares_of
 
 CLASSES = ("circle", "cross", "square")
-
-
-@pytest.fixture(autouse=True)
-def coarse_prices(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 @pytest.fixture(scope="module")

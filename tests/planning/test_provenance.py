@@ -24,7 +24,6 @@ from sfumato.planning import provenance
 from sfumato.planning.inputs import prepare_as_asked
 from sfumato.planning.provenance import require_public_place
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.notes import Made
 from sfumato.records import load_records
 from sfumato.runs import budget, certified
@@ -38,10 +37,8 @@ EXACT = Performance(precision="float32")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def coarse_prices():
+def without_groups():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         patch.setattr("sfumato.releases.prices.record_groups", lambda *_: None)
         patch.setattr("sfumato.releases.consistency.record_groups", lambda *_: None)
         yield

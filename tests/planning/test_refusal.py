@@ -8,13 +8,10 @@ import sfumato
 from sfumato import verbs
 from sfumato.cli import main
 from sfumato.errors import BudgetError
-from sfumato.privacy import accounting
 
 
 @pytest.fixture
-def settings(tiny_base, monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+def settings(tiny_base):
     schedule = {"steps": 2, "expected_batch_size": 8, "micro_batch": 4, "precision": "float32"}
     return {"base": str(tiny_base), "delta": 1e-3, **schedule}
 

@@ -17,16 +17,9 @@ from sfumato.planning.inputs import prepare_as_asked
 from sfumato.planning.prepare import CAPTIONS_SAID
 from sfumato.planning.task import task_of
 from sfumato.planning.warnings import CAPTIONS_COMPARED, CAPTIONS_TRAIN, remarks_on
-from sfumato.privacy import accounting
 from sfumato.privacy.plan import Plan
 from sfumato.records import load_records
 from sfumato.runs.prepared import rebuild
-
-
-@pytest.fixture(autouse=True)
-def coarse_prices(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 @pytest.fixture(scope="module")

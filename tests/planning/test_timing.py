@@ -20,16 +20,9 @@ from sfumato.methods.timed import FEWEST_STEPS, MOST_STEPS, Wanted, rungs, solve
 from sfumato.options import Performance, Schedule
 from sfumato.planning import inputs, timing
 from sfumato.planning.prepare import default_schedule
-from sfumato.privacy import accounting
 from sfumato.records import load_records
 
 PACE = Pace(unit=1e-3, draw=2e-3, step=0.05, checkpoint=0.2, sheet=0.5)
-
-
-@pytest.fixture(autouse=True)
-def coarse_prices(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 def wanted(seconds, n=3000, epsilon=1.0, fixed=30.0, classes=10, **asked):

@@ -29,7 +29,6 @@ import sfumato
 from sfumato import verbs
 from sfumato.methods import Attention, Embedding, Lora
 from sfumato.options import Sampling, Signing
-from sfumato.privacy import accounting
 from sfumato.releases import space
 from sfumato.releases.marking import PACKET, SOURCE_TYPE
 
@@ -51,45 +50,42 @@ def place(tiny_base, tiny_images, tmp_path_factory):
     base = shutil.copytree(tiny_base, top / "base")
     owner = authority.make(top)
     found = {"base": base, "root": owner.root}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        for name, method in MODELS.items():
-            run = verbs.adapt(
-                tiny_images,
-                anyway=True,
-                yes_public=True,
-                output=top / f"run-{name}",
-                ledger=top / "ledger.sqlite",
-                epsilon=8.0,
-                delta=1e-2,
-                base=str(base),
-                method=method,
-                steps=2,
-            )
-            if name == "lora":
-                for form, layout in PICTURES.items():
-                    signing = Signing(str(owner.chain), str(owner.key))
-                    verbs.synthesize(
-                        run,
-                        N,
-                        top / form,
-                        form=layout,
-                        sampling=Sampling(steps=1),
-                        signing=signing if form == "signed" else None,
-                        keep_key=True,
-                    )
-            verbs.export(run, top / name, keep_key=True)
-        for name in (*PICTURES, *MODELS):
-            about = {"title": f"Shapes, {name}", "licence": "cc-by-4.0"}
-            base_model = {} if name in PICTURES else {"base_model": "me/tiny"}
-            found[name] = verbs.release(
-                top / name,
-                top / f"{name}-release",
-                ledger=top / "ledger.sqlite",
-                **about,
-                **base_model,
-            )
+    for name, method in MODELS.items():
+        run = verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=top / f"run-{name}",
+            ledger=top / "ledger.sqlite",
+            epsilon=8.0,
+            delta=1e-2,
+            base=str(base),
+            method=method,
+            steps=2,
+        )
+        if name == "lora":
+            for form, layout in PICTURES.items():
+                signing = Signing(str(owner.chain), str(owner.key))
+                verbs.synthesize(
+                    run,
+                    N,
+                    top / form,
+                    form=layout,
+                    sampling=Sampling(steps=1),
+                    signing=signing if form == "signed" else None,
+                    keep_key=True,
+                )
+        verbs.export(run, top / name, keep_key=True)
+    for name in (*PICTURES, *MODELS):
+        about = {"title": f"Shapes, {name}", "licence": "cc-by-4.0"}
+        base_model = {} if name in PICTURES else {"base_model": "me/tiny"}
+        found[name] = verbs.release(
+            top / name,
+            top / f"{name}-release",
+            ledger=top / "ledger.sqlite",
+            **about,
+            **base_model,
+        )
     return found
 
 

@@ -16,7 +16,6 @@ from sfumato.compute import fingerprint, ranks, threads
 from sfumato.errors import DataError, LedgerFault, SfumatoError
 from sfumato.methods import Lora, dpsgd
 from sfumato.options import Performance
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Attempt
 from sfumato.privacy.ledger.notes import Interval
 from sfumato.runs import attempts, execute, folder, workspace
@@ -24,8 +23,6 @@ from sfumato.runs.folder import Run
 
 
 def steady(patch):
-    patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    patch.setattr(accounting, "PLANNING_GRID", 1e-2)
     patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
 
 

@@ -15,7 +15,6 @@ from sfumato.cli import main
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.methods import Lora
 from sfumato.options import Performance
-from sfumato.privacy import accounting
 from sfumato.releases.certificate import NOT_COMPARED
 from sfumato.runs import budget, certified
 
@@ -23,35 +22,31 @@ from sfumato.runs import budget, certified
 @pytest.fixture(scope="module")
 def made(tiny_images, tiny_base, tmp_path_factory):
     """Two runs on the same images, each exported; the first released."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        top = tmp_path_factory.mktemp("made")
-        for name in ("one", "two"):
-            run = verbs.adapt(
-                tiny_images,
-                anyway=True,
-                yes_public=True,
-                output=top / name,
-                ledger=top / "book" / "ledger.sqlite",
-                epsilon=2.0,
-                delta=1e-2,
-                base=str(tiny_base),
-                method=Lora(rank=1),
-                expected_batch_size=4,
-                steps=2,
-                noise_draws=1,
-                performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
-            )
-            verbs.export(run, top / f"{name}-draft")
-        verbs.release(top / "two-draft", out=top / "two-release")
+    top = tmp_path_factory.mktemp("made")
+    for name in ("one", "two"):
+        run = verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=top / name,
+            ledger=top / "book" / "ledger.sqlite",
+            epsilon=2.0,
+            delta=1e-2,
+            base=str(tiny_base),
+            method=Lora(rank=1),
+            expected_batch_size=4,
+            steps=2,
+            noise_draws=1,
+            performance=Performance(micro_batch=8, checkpoint_steps=1, precision="float32"),
+        )
+        verbs.export(run, top / f"{name}-draft")
+    verbs.release(top / "two-draft", out=top / "two-release")
     return top
 
 
 @pytest.fixture
-def top(made, tmp_path, monkeypatch):
+def top(made, tmp_path):
     """A copy, whose ledger is where the draft says no more."""
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
     shutil.copytree(made, tmp_path / "made")
     return tmp_path / "made"
 

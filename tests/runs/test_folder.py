@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from sfumato.errors import DataError, SfumatoError
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.plan import make_plan
@@ -29,33 +28,30 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def plan():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        return make_plan(
-            Request(
-                method="full",
-                unit="record",
-                n_units=100,
-                max_per_unit=1,
-                classes=("a", "b"),
-                prompts=("a", "b"),
-                epsilon=2.0,
-                delta=1e-3,
-                expected_batch_size=10,
-                steps=3,
-                noise_draws=1,
-                clip_norm=0.5,
-                base="base",
-                base_digest="0" * 64,
-                trainable=10,
-                learning_rate=1e-3,
-                warmup_steps=0,
-                ema_decay=0.9,
-                target_modules=("all",),
-                rank=None,
-            )
+    return make_plan(
+        Request(
+            method="full",
+            unit="record",
+            n_units=100,
+            max_per_unit=1,
+            classes=("a", "b"),
+            prompts=("a", "b"),
+            epsilon=2.0,
+            delta=1e-3,
+            expected_batch_size=10,
+            steps=3,
+            noise_draws=1,
+            clip_norm=0.5,
+            base="base",
+            base_digest="0" * 64,
+            trainable=10,
+            learning_rate=1e-3,
+            warmup_steps=0,
+            ema_decay=0.9,
+            target_modules=("all",),
+            rank=None,
         )
+    )
 
 
 RECORDS = SimpleNamespace(fingerprints=[b"a" * 32, b"", b"b" * 32], marks={}, digest=lambda *_: "d")

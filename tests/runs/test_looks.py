@@ -18,7 +18,6 @@ from sfumato.cli import main
 from sfumato.errors import BudgetError, DataError, LedgerFault, SfumatoError
 from sfumato.methods import Lora
 from sfumato.options import Sampling
-from sfumato.privacy import accounting
 from sfumato.releases import DRAFT, finalise, looks_facts
 from sfumato.releases.statements import check_looks
 from sfumato.runs import budget, certified
@@ -43,26 +42,23 @@ def place(tiny_base, tiny_images, tmp_path_factory):
             Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(
                 place / "held-out" / name / f"{i}.png"
             )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        for name in "ab":
-            verbs.adapt(
-                tiny_images,
-                anyway=True,
-                yes_public=True,
-                output=place / name,
-                ledger=place / "ledger.sqlite",
-                epsilon=8.0,
-                delta=1e-3,
-                base=str(tiny_base),
-                method=Lora(rank=2),
-                steps=2,
-            )
-            verbs.synthesize(
-                place / name, 12, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True
-            )
-        yield place
+    for name in "ab":
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=place / name,
+            ledger=place / "ledger.sqlite",
+            epsilon=8.0,
+            delta=1e-3,
+            base=str(tiny_base),
+            method=Lora(rank=2),
+            steps=2,
+        )
+        verbs.synthesize(
+            place / name, 12, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True
+        )
+    yield place
 
 
 @pytest.fixture

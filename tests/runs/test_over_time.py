@@ -15,7 +15,6 @@ from sfumato.methods import Lora
 from sfumato.options import Performance
 from sfumato.planning import timing
 from sfumato.planning.prepare import CLASSES_FOUND
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.datasets import APART, MIXED
 from sfumato.records import load_records
 from sfumato.runs import budget
@@ -30,8 +29,6 @@ class Charged(BaseException):
 @pytest.fixture
 def charge(tiny_base, tmp_path, monkeypatch):
     """Charge a run on a folder; returns it."""
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
     def stop(*_):
         raise Charged

@@ -22,8 +22,6 @@ from sfumato.runs.folder import PRICES
 
 @pytest.fixture(autouse=True)
 def steady_ground(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setattr("sfumato.runs.facts.code_version", lambda: "0+test")
 

@@ -18,7 +18,6 @@ from sfumato.methods import Inversion, Lora
 from sfumato.methods.dpsgd import sample_steps
 from sfumato.options import Performance, Schedule
 from sfumato.planning.prepare import default_samples_every
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.notes import CheckpointMade, Shown, Stopped
 from sfumato.privacy.random.keys import RunKey
 from sfumato.runs import samples
@@ -29,9 +28,7 @@ from sfumato.runs.samples import Samples, shown_classes
 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch):
-    """Coarse prices, one code version, and one key, so that runs can be compared to the bit."""
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    """One code version, and one key, so that runs can be compared to the bit."""
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setattr(RunKey, "generate", lambda: RunKey(bytes(range(32))))
     monkeypatch.setattr(RunKey, "fresh_salt", lambda: "00" * 16)

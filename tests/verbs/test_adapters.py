@@ -21,7 +21,6 @@ from sfumato.cli.app import command
 from sfumato.errors import ModelError, SfumatoError
 from sfumato.methods import Loda, Lora, Saliency
 from sfumato.options import Sampling
-from sfumato.privacy import accounting
 from sfumato.releases.figures import plain
 from sfumato.runs import preflight  # noqa: F401  (has what it imports before a test changes it)
 from sfumato.runs.folder import Run
@@ -39,10 +38,8 @@ METHODS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def coarse_prices():
+def without_groups():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         patch.setattr("sfumato.releases.prices.record_groups", lambda *_: None)
         patch.setattr("sfumato.releases.consistency.record_groups", lambda *_: None)
         yield

@@ -19,7 +19,6 @@ from PIL import Image
 from sfumato import Lora, Performance, Sampling, verbs
 from sfumato.errors import SfumatoError
 from sfumato.methods import Attention, Embedding, Loda
-from sfumato.privacy import accounting
 from sfumato.releases import finalise
 from sfumato.runs.folder import Run
 from sfumato.synthesis.sampler import image_seed, pictures
@@ -34,15 +33,6 @@ METHODS = {
     "loda": Loda(rank=2, alpha=8.0, activation="silu"),
     "embedding": Embedding(),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def coarse():
-    """Certificates on a coarse grid: what is drawn is tried here, not what it costs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        yield
 
 
 @pytest.fixture(scope="module")

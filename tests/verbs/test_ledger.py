@@ -6,13 +6,10 @@ import pytest
 
 import sfumato
 from sfumato.errors import SfumatoError
-from sfumato.privacy import accounting
 
 
 @pytest.fixture
-def charged(tiny_images, tiny_base, tmp_path, monkeypatch, ledger_of_the_test):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
+def charged(tiny_images, tiny_base, tmp_path, ledger_of_the_test):
     return sfumato.adapt(
         tiny_images,
         anyway=True,

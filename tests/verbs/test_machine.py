@@ -11,7 +11,6 @@ import sfumato
 from sfumato.cli import main
 from sfumato.compute.device import device, device_name
 from sfumato.errors import MachineError, SfumatoError
-from sfumato.privacy import accounting
 from sfumato.verbs.machine import computes
 
 VERBS = {
@@ -27,8 +26,6 @@ VERBS = {
 
 @pytest.fixture(autouse=True)
 def ground(monkeypatch, tmp_path):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
 

@@ -16,7 +16,6 @@ from sfumato.bases.tiny import make_tiny_base
 from sfumato.cli import main
 from sfumato.errors import DataError, SfumatoError
 from sfumato.methods.evolution.spaces import pixels
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Charged
 from sfumato.privacy.ledger.notes import Matched
 from sfumato.privacy.mechanisms.histogram import GRID, VoteHistogram
@@ -25,12 +24,6 @@ from sfumato.runs import budget, matching
 from sfumato.verbs import match as verb
 
 SIDE = 16
-
-
-@pytest.fixture(autouse=True)
-def steady_ground(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from sfumato import verbs
 from sfumato.cli import main
 from sfumato.errors import SfumatoError
 from sfumato.methods import Lora
-from sfumato.privacy import accounting
 from sfumato.releases.consistency import check_facts
 from sfumato.releases.verify_privacy import load
 from sfumato.training import open_latents
@@ -39,27 +38,24 @@ def run(place, tiny_base):
     with open(place / "images" / "metadata.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     (place / "prompts.csv").write_text(PROMPTS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        return verbs.adapt(
-            place / "images",
-            output=place / "run",
-            ledger=place / "book" / "ledger.sqlite",
-            base=str(tiny_base),
-            method=Lora(rank=2),
-            classes=["circle", "cross"],
-            caption_column="text",
-            prompts_file=str(place / "prompts.csv"),
-            epsilon=4.0,
-            delta=1e-2,
-            anyway=True,
-            steps=2,
-            expected_batch_size=6,
-            caption_dropout=0.2,
-            micro_batch=4,
-            precision="float32",
-        )
+    return verbs.adapt(
+        place / "images",
+        output=place / "run",
+        ledger=place / "book" / "ledger.sqlite",
+        base=str(tiny_base),
+        method=Lora(rank=2),
+        classes=["circle", "cross"],
+        caption_column="text",
+        prompts_file=str(place / "prompts.csv"),
+        epsilon=4.0,
+        delta=1e-2,
+        anyway=True,
+        steps=2,
+        expected_batch_size=6,
+        caption_dropout=0.2,
+        micro_batch=4,
+        precision="float32",
+    )
 
 
 def certificate(folder):

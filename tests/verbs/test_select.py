@@ -19,7 +19,6 @@ from sfumato.errors import BudgetError, SfumatoError
 from sfumato.evaluation import train_classifier
 from sfumato.methods import Lora
 from sfumato.options import Sampling
-from sfumato.privacy import accounting
 from sfumato.privacy.mechanisms.selection import Selection
 from sfumato.records import load_records
 from sfumato.releases import DRAFT
@@ -46,26 +45,23 @@ def place(tiny_base, tiny_images, tmp_path_factory):
         for i in range(6):
             pixels = rng.integers(0, 40, (16, 16, 3)) + 90 * number
             Image.fromarray(pixels.astype(np.uint8)).save(place / "held-out" / name / f"{i}.png")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
-        for name in "ab":
-            verbs.adapt(
-                tiny_images,
-                anyway=True,
-                yes_public=True,
-                output=place / name,
-                ledger=place / "ledger.sqlite",
-                epsilon=8.0,
-                delta=1e-3,
-                base=str(tiny_base),
-                method=Lora(rank=2),
-                steps=2,
-            )
-            verbs.synthesize(
-                place / name, 30, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True
-            )
-        yield place
+    for name in "ab":
+        verbs.adapt(
+            tiny_images,
+            anyway=True,
+            yes_public=True,
+            output=place / name,
+            ledger=place / "ledger.sqlite",
+            epsilon=8.0,
+            delta=1e-3,
+            base=str(tiny_base),
+            method=Lora(rank=2),
+            steps=2,
+        )
+        verbs.synthesize(
+            place / name, 30, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True
+        )
+    yield place
 
 
 @pytest.fixture

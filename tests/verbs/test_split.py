@@ -19,7 +19,6 @@ from sfumato.errors import DataError, SfumatoError
 from sfumato.methods import Lora
 from sfumato.options import Reading, Sampling
 from sfumato.planning.facts import PublicFacts
-from sfumato.privacy import accounting
 from sfumato.records import Split, load_records, read_split
 from sfumato.runs import budget
 from sfumato.runs.folder import Run
@@ -53,8 +52,6 @@ def place(tiny_base, tmp_path_factory):
     scans(place / "scans")
     said = {"labels": "diagnosis", "classes": ["circle", "cross"]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         patch.setattr(Split, "draw", lambda share, unit: Split(bytes(range(32)), share, unit))
         sfumato.split(
             place / "scans", test=0.4, output=place / "split.json", unit="patient", **said

@@ -14,7 +14,6 @@ from sfumato.methods import Lora
 from sfumato.options import FIXED, Performance, Reading, Values, declared_values
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.inputs import as_planned
-from sfumato.privacy import accounting
 from sfumato.records import load_records
 from sfumato.runs.folder import Run
 from sfumato.verbs import real_images
@@ -64,10 +63,8 @@ def settings(tiny_base):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_prices():
+def one_version():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
         yield
 

@@ -20,7 +20,6 @@ from sfumato.errors import Interrupted, MachineError, SfumatoError
 from sfumato.methods import Attention, Lora, checks, dpsgd
 from sfumato.options import Performance, Sampling
 from sfumato.planning import timing
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.random.keys import RunKey
 from sfumato.records import RecordSet, load_records
@@ -33,9 +32,7 @@ KINDS = ["PLAN", "CHARGE", "ATTEMPT"]
 
 
 def steady(patch):
-    """Coarse prices, which are quick, and one code version, though somebody may be editing."""
-    patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    patch.setattr(accounting, "PLANNING_GRID", 1e-2)
+    """One code version, though somebody may be editing."""
     patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
 
 

@@ -22,7 +22,6 @@ from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Evolution
 from sfumato.methods.evolution import cost, drawing, sharing
 from sfumato.methods.evolution.spaces import FOLDER
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Attempt
 from sfumato.privacy.ledger.notes import CheckpointMade, Interval
 from sfumato.privacy.mechanisms.histogram import GRID
@@ -36,8 +35,6 @@ OPTIONS = {"candidates": 12, "iterations": 3}
 
 @pytest.fixture(autouse=True)
 def steady_ground(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
 
 
@@ -49,8 +46,6 @@ def adapt(images, base, output, **changes):
 @pytest.fixture(scope="module")
 def run(tiny_base, tiny_images, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-        patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
         folder = tmp_path_factory.mktemp("evolved")
         ledger = folder / "ledger.sqlite"

@@ -25,7 +25,6 @@ from sfumato.options import Execution, Sampling
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.privacy.random.keys import RunKey
 from sfumato.records import load_records
 from sfumato.runs.samples import Samples
@@ -37,8 +36,6 @@ OPTIONS = {"inversion_steps": 3, "inversion_draws": 2, "dimensions": 4}
 
 @pytest.fixture(autouse=True)
 def steady_ground(monkeypatch, tmp_path):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setenv("SFUMATO_LEDGER", str(tmp_path / "ledger.sqlite"))
 

@@ -25,7 +25,6 @@ from sfumato.methods.targets import grouped, matching_modules
 from sfumato.options import Performance
 from sfumato.planning import inputs
 from sfumato.planning.task import task_of
-from sfumato.privacy import accounting
 from sfumato.privacy.ledger.ledger import Ledger, LedgerError
 from sfumato.privacy.ledger.runs import RunLedger
 from sfumato.privacy.mechanisms.votes import STEP, Probe
@@ -45,8 +44,6 @@ N = 40
 
 @pytest.fixture(autouse=True)
 def steady_ground(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setattr("sfumato.runs.folder.RunKey.generate", lambda: KEY)
 
