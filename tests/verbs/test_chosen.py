@@ -40,8 +40,6 @@ LIKE |= {"match": True, "match_epsilon": 2.0, "anyway": True, "yes_public": True
 
 @pytest.fixture(autouse=True)
 def steady_ground(monkeypatch):
-    monkeypatch.setattr(accounting, "CERTIFICATE_GRID", 1e-2)
-    monkeypatch.setattr(accounting, "PLANNING_GRID", 1e-2)
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setattr(choosing, "PICTURES", 12)
     monkeypatch.setattr(chosen, "PICTURES", 12)
