@@ -97,7 +97,7 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
         yield "looks", check_looks(facts) and kept, facts["looks"]["statement"]
     if "stopped" in facts:
         said = facts["stopped"]
-        right = said == stopped_facts(said["step"], planned_steps(facts["mechanism"]))
+        right = said == stopped_facts(said["step"], planned_steps(facts["mechanism"]) or 0)
         yield "stopped", right, said["statement"]
     if "held_out" in facts["public_facts"]:
         apart = facts["public_facts"]["held_out"]
