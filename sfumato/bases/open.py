@@ -213,8 +213,13 @@ def copy_base(name: str, folder: str | Path, base_config: str | Path | None = No
         return folder_from_file(Path(name), Path(base_config), folder, FAMILIES)
     if is_single_file(Path(name)):
         raise SfumatoError(_of_one_file(Path(name)))
+    if name not in known and Path(name).is_dir():
+        raise SfumatoError(f"{name} is a folder already: give it to --base as it is")
     if name not in known:
-        raise SfumatoError(f"no bundled base {name}: choose {', '.join(known) or 'none'}")
+        raise SfumatoError(
+            f"no bundled base {name}: choose {', '.join(known) or 'none'}, or name a checkpoint in"
+            " one .safetensors file"
+        )
     if folder.exists():
         raise SfumatoError(f"{folder} already exists: name a new folder (nothing is overwritten)")
     with written_whole(folder) as part:

@@ -26,6 +26,15 @@ def compare(
         bool,
         Option("--score/--no-score", help="Order them by how well their classes are told apart."),
     ] = True,
+    public_test: Annotated[
+        Path | None,
+        Option(
+            "--public-test",
+            metavar="FOLDER",
+            help="Public images of the same classes, for the order. Images that the ledger knows"
+            " are refused.",
+        ),
+    ] = None,
     private: Annotated[
         bool,
         Option("--private", help="Also the figures of their last `evaluate`: a look at each."),
@@ -38,6 +47,7 @@ def compare(
     \b
     sfumato compare run-1 run-2
     sfumato compare run-1 run-2 run-3 -n 1000 -o three.html
+    sfumato compare run-1 run-2 --public-test ./public
     sfumato compare run-1 run-2 --private
     """
     from ..verbs.compare import compare as beside
@@ -48,6 +58,7 @@ def compare(
             output,
             number=number,
             score=score,
+            public_test=public_test,
             private=private,
             ledger=ledger,
             on_stage=line.stage,
@@ -55,6 +66,8 @@ def compare(
         )
     for one in found:
         told = "" if one.score is None else f", classes told apart: {100 * one.score:.1f} %"
+        if one.on_public is not None:
+            told += f", on public images: {100 * one.on_public:.1f} %"
         print(f"{one.name}: {one.run.plan.method}, epsilon {one.run.plan.epsilon:.3g}{told}")
     if private:
         print("this was a look at exact private scores of each run: later certificates count it")

@@ -56,6 +56,11 @@ def show(
     """
     from ..verbs.ledger import ledger as spent
 
+    if as_json and images is None:
+        raise SfumatoError(
+            "--json says what was spent on images: name them, sfumato ledger show IMAGES --json"
+            " (sfumato ledger export writes every row)"
+        )
     found = spent(
         images, path=ledger, against=against, allow_file_system=allow_file_system, **reading
     )

@@ -144,7 +144,8 @@ def _usage(error, given: Sequence[str]) -> str:
     if flag in EXPLAINED:
         return f"{flag} is not an option: {EXPLAINED[flag]}"
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "sfumato"
+    own = [word for word in given[:1] if word.isalpha()]  # a flag without its value has no context
+    path = context.command_path if context is not None else " ".join(["sfumato", *own])
     # a bare `sfumato` has shown the help page
     words = error.format_message().strip().rstrip(".") or "no verb given"
     words = words.replace(": Value error, ", ": ", 1)  # the parser's own wrapping of a choice

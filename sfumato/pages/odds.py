@@ -57,8 +57,12 @@ def found_by_gaussian(rate: float, mu: float) -> float:
 
 
 def percent_up(percent: float) -> str:
-    """Two decimals, rounded up: a bound is never printed smaller than it is."""
-    return f"{min(100.0, math.ceil(percent * 100 - 1e-9) / 100):.2f} %"
+    """Two decimals, rounded up: a bound is never printed smaller than it is.
+
+    Nor as a hundred in a hundred, which would say that an attack is known that finds them all.
+    """
+    shown = math.ceil(percent * 100 - 1e-9) / 100
+    return f"{shown:.2f} %" if shown < 100 else "> 99.99 %"
 
 
 def for_a_group(epsilon: float, delta: float, size: int) -> tuple[float, float]:

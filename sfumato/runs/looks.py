@@ -57,7 +57,7 @@ def record_public(run: Run, records: RecordSet) -> None:
     if not taken:
         raise DataError(
             "images that are said to be public are known to the ledger as private: leave"
-            " --public-test out, the look is then recorded"
+            " --public-test out (`sfumato evaluate` then records a look)"
         )
 
 

@@ -87,6 +87,9 @@ def inspect(
     for file in (sheet, bad_files, near_list, near_sheet):
         if file is not None:
             require_private_place(Path(file), place)
+    for flag, file in (("--sheet", sheet), ("--near-sheet", near_sheet)):
+        if file is not None and Path(file).suffix.lower() != ".png":
+            raise SfumatoError(f"{flag} {file} is a PNG picture: end its name in .png")
     if not near and (public_data, near_list, near_sheet) != (None, None, None):
         raise SfumatoError(
             "--no-near looks for no near-copies: leave out --public-data, --near-list and"

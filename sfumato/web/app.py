@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from . import actions, files, jobs, screens
+from . import actions, files, jobs, screens, words
 from .forms import Wrong, parse
 from .project import Changed, Project, all_projects, new_project, open_project
 from .roots import Outside, Roots
@@ -39,6 +39,7 @@ class Studio:
             lstrip_blocks=True,
         )
         self.environment.globals["json"] = cast(Any, json.dumps)
+        self.environment.globals["by_flags"] = cast(Any, words.by_flags)
         self._choices: dict[str, Any] = {}
 
     def choices(self) -> dict[str, Any]:

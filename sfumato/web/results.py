@@ -71,6 +71,15 @@ def samples(project: Project) -> list[tuple[int, str]]:
     return [(int(m[1]), one.name) for one in found if (m := SHEET.fullmatch(one.name))]
 
 
+def first_sample(project: Project) -> int | None:
+    """The step after which the first of them is drawn; None for a run that draws none."""
+    how = as_json(project.run / "options.json").get("performance")
+    every = how.get("samples_every") if isinstance(how, dict) else None
+    steps = as_json(project.run / "plan.json").get("steps")
+    usable = isinstance(every, int) and isinstance(steps, int) and 0 < every <= steps
+    return every if usable else None
+
+
 def gallery(project: Project) -> dict[str, list[tuple[int, str]]]:
     """Class -> (line of the table, file) of some pictures of the release."""
     found: dict[str, list[tuple[int, str]]] = {}

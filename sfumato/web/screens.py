@@ -6,18 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..pages.odds import (
-    RATES,
-    for_a_group,
-    found_at_most,
-    found_by_gaussian,
-    gaussian_mu,
-    percent_up,
-)
-from . import commands, jobs, results
+from . import commands, digits, jobs, results
 from .commands import CLASSES, IMAGE, STYLE, TOKEN
 from .jobs import Job
 from .project import Project, all_projects
+from .words import GROUPS, RATES, odds_in_words
 
 SCREENS = {
     "images": "Images",
@@ -36,7 +29,6 @@ DELTA = 1e-5
 STOPS = (
     0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20,
 )  # fmt: skip
-GROUPS = (2, 3, 5, 10)
 TIMES = {"1min": "1 minute", "5min": "5 minutes", "20min": "20 minutes", "1h": "1 hour"}
 TIMES |= {"3h": "3 hours"}
 REASONS = {
@@ -119,6 +111,7 @@ def view(project: Project, screen: str, choices: dict[str, Any]) -> dict[str, An
         "STYLE": STYLE,
         "CLASSES": CLASSES,
         "IMAGE": IMAGE,
+        "bundled": project.said("images") == str(project.folder.parent / digits.FOLDER),
         **kinds[screen](project, choices),
     }
 
@@ -156,18 +149,6 @@ def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "cap": jobs.latest(project.folder, "cap"),
         "command": jobs.shell(commands.spent(project)),
     }
-
-
-def odds_in_words(epsilon: float, delta: float) -> dict[str, list[str]]:
-    """What an attacker gains at most, and what is left for k units of one person."""
-    single = [percent_up(100 * found_at_most(rate, epsilon, delta)) for rate in RATES]
-    groups: list[str] = []
-    for size in GROUPS:
-        e, d = for_a_group(epsilon, delta, size)
-        groups.append(percent_up(100 * found_at_most(RATES[1], e, d)))
-    mu = gaussian_mu(epsilon, delta)
-    usual = [percent_up(100 * found_by_gaussian(rate, mu)) for rate in RATES]
-    return {"odds": single, "usual": usual, "groups": groups}
 
 
 def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +190,7 @@ def _run(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "learning": results.learning(project),
         "notes": [one.removeprefix("note: ") for one in said if one.startswith("note: ")][-12:],
         "samples": results.samples(project),
+        "first": results.first_sample(project),
         "plan": results.as_json(project.run / "plan.json"),
         "odds": results.odds(project),
         "command": job.command if job else (jobs.shell(would) if would else ""),

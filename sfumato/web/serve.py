@@ -41,7 +41,7 @@ def serve(
 
     Raises:
         SfumatoError: A root that is no folder.
-        MachineError: The port is taken, or there is no home folder.
+        MachineError: The port is taken, there is no home folder, or none can be made for projects.
     """
     top, opened = _top(projects), Roots(list(roots) or [_home()])
     for root in opened.roots:
@@ -50,11 +50,14 @@ def serve(
     try:
         top.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise MachineError(f"cannot make {top}: {error.strerror}") from None
+        raise MachineError(
+            f"cannot make {top} ({error.strerror}): name another folder with --projects"
+        ) from None
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((LOCAL, port))
+            listening.listen()  # who comes before the first answer waits, and is not turned away
         except OSError as error:
             raise MachineError(
                 f"port {port} cannot be used ({error.strerror}): leave --port out for a free one"

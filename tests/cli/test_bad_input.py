@@ -283,6 +283,22 @@ def test_a_release_that_was_altered(capsys, tmp_path):
     assert stage.endswith("...") and line.startswith("sfumato: ")
 
 
+@pytest.mark.parametrize("words", ["plan x --captions", "bases --copy glyphs", "adapt --buckets"])
+def test_a_flag_without_its_value_names_the_help_of_its_verb(refused, words):
+    said = refused(*words.split())
+    assert "requires" in said and said.endswith(f"see `sfumato {words.split()[0]} --help`")
+
+
+@pytest.mark.parametrize(
+    ("what", "part"),
+    [("nosuch", "in one .safetensors file"), ("table.csv", "choose glyphs"), ("base", "as it is")],
+)
+def test_only_bundled_bases_and_checkpoints_are_copied(refused, tmp_path, what, part):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "table.csv").write_text("a,b\n")
+    assert part in refused("bases", "--copy", tmp_path / what, tmp_path / "new")
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

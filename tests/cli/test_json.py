@@ -38,6 +38,9 @@ def test_one_base(capsys, tiny_base):
 def test_the_ledger_of_some_images(capsys, tiny_images, tiny_base, tmp_path):
     assert main(["ledger", "show", str(tiny_images), "--json"]) == 13  # there is none
     assert "there is no ledger yet" in capsys.readouterr().err
+    assert main(["ledger", "show", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "name them" in err and err.count("\n") == 1
     sfumato.ledger(tiny_images, cap=5)
     found = read(capsys, "ledger", "show", tiny_images, "--json")
     assert (found["runs"], found["epsilon"], found["cap"]) == (0, 0.0, 5.0)

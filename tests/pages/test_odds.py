@@ -54,4 +54,5 @@ def test_the_example_is_the_gaussian_sum_of_that_promise(epsilon):
 
 def test_percentages_are_rounded_up():
     assert percent_up(2.3401) == "2.35 %" and percent_up(2.34) == "2.34 %"
-    assert percent_up(100.0) == "100.00 %"
+    assert percent_up(99.981) == "99.99 %"
+    assert percent_up(99.9901) == percent_up(100.0) == "> 99.99 %"

@@ -278,6 +278,14 @@ def test_private_files_lie_outside_data_and_releases(tmp_path, classes, where):
     assert (file.read_bytes() if where == "there" else None) == before
 
 
+@pytest.mark.parametrize("kind", ["sheet", "near_sheet"])
+@pytest.mark.parametrize("name", ["sheet.jpg", "sheet"])
+def test_a_sheet_is_called_what_it_is(tmp_path, classes, kind, name):
+    with pytest.raises(SfumatoError, match="is a PNG picture: end its name in .png"):
+        sfumato.inspect(classes, **{kind: tmp_path / name})
+    assert not (tmp_path / name).exists()
+
+
 def test_names_that_a_release_should_not_publish_are_said_here_already(tmp_path):
     for name in ("Doe^John", "Roe^Jane"):
         for i in range(4):

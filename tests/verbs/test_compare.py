@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 
 import pytest
 
 import sfumato
-from sfumato.errors import SfumatoError
+from sfumato.bases.tiny import make_tiny_images
+from sfumato.errors import DataError, SfumatoError
 from sfumato.privacy.ledger.entries import Charged, Looked
 from sfumato.privacy.ledger.notes import Shown
 from sfumato.runs.folder import Run
@@ -72,6 +74,50 @@ def test_private_figures_are_a_look_at_each_run(runs, tmp_path):
     sfumato.compare(runs, tmp_path / "page.html", number=60, score=False, private=True)
     assert [looks(place) for place in runs] == [count + 1 for count in before]
     assert (tmp_path / "page.html").read_text().count("62.5 %") == 2
+
+
+def test_public_images_give_the_order_and_are_no_look(runs, tmp_path, monkeypatch):
+    from sfumato.verbs import compare
+
+    public = make_tiny_images(tmp_path / "public", seed=7)
+    before = [looks(place) for place in runs]
+    told = {"run-1": 0.25, "run-2": 0.75}
+    own = iter([0.9, 0.1])  # by their own pictures they would come the other way round
+    order = iter(sorted(told))
+
+    class Judge:
+        def __init__(self, images):
+            self.share = told[next(order)] if len(images) == 60 else next(own)
+
+        def accuracy(self, images, labels):
+            assert len(images) == len(labels)
+            return self.share
+
+    monkeypatch.setattr(compare, "train_classifier", lambda _, images, *__, **___: Judge(images))
+    found = sfumato.compare(runs, tmp_path / "page.html", number=60, public_test=public)
+    assert [(one.name, one.on_public) for one in found] == [("run-2", 0.75), ("run-1", 0.25)]
+    assert [one.score for one in found] == [0.1, 0.9]
+    assert [looks(place) for place in runs] == before
+    text = (tmp_path / "page.html").read_text()
+    assert "on public images" in text and "75.0 %" in text
+
+
+def test_private_images_are_no_public_test(runs, tmp_path, tiny_images, monkeypatch):
+    from sfumato.verbs import compare
+
+    monkeypatch.setattr(compare, "draw", lambda *_: pytest.fail("drawn first"))
+    with pytest.raises(DataError, match="known to the ledger as private"):
+        sfumato.compare(runs, tmp_path / "page.html", number=60, public_test=tiny_images)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_two_folders_of_one_name_are_told_apart(runs, tmp_path):
+    other = tmp_path / "second" / "run-1"
+    shutil.copytree(runs[1], other)
+    found = sfumato.compare([runs[0], other], tmp_path / "page.html", number=60, score=False)
+    names = {one.name for one in found}
+    assert names == {f"{runs[0].parent.name}/run-1", "second/run-1"}
+    assert "second/run-1" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,43 @@ PORT, TOKEN = 49152, "once-and-only-once"
 ORIGIN = f"http://127.0.0.1:{PORT}"
 
 
+@dataclass
+class Answer:
+    """One answer as it left the page, redirects and refusals too."""
+
+    method: str
+    path: str
+    status: int = 0
+    text: bytes = b""  # headers and body
+
+
+class Watched:
+    """Keeps every answer of an application."""
+
+    def __init__(self, app, answers: list[Answer]) -> None:
+        self.app, self.answers = app, answers
+
+    async def __call__(self, scope, receive, send) -> None:
+        answer = Answer(scope.get("method", ""), scope.get("path", ""))
+        self.answers.append(answer)
+
+        async def kept(message) -> None:
+            answer.status = message.get("status", answer.status)
+            answer.text += b"".join(b"%s: %s\n" % pair for pair in message.get("headers", ()))
+            answer.text += message.get("body", b"")
+            await send(message)
+
+        await self.app(scope, receive, kept)
+
+
 class Browser:
     """Opens pages and fills in forms; follows where they lead."""
 
     def __init__(self, studio: Studio, guard: Guard) -> None:
         self.studio, self.guard = studio, guard
-        self.client = TestClient(guard, ORIGIN, raise_server_exceptions=False)
-        self.seen: list[bytes] = []
+        self.answers: list[Answer] = []
+        watched = Watched(guard, self.answers)
+        self.client = TestClient(watched, ORIGIN, raise_server_exceptions=False)
 
     def enter(self):
         answer = self.client.get(f"/enter?token={TOKEN}")
@@ -32,18 +63,14 @@ class Browser:
         return self
 
     def get(self, path: str):
-        answer = self.client.get(path)
-        self.seen.append(answer.content)
-        return answer
+        return self.client.get(path)
 
-    def post(self, path: str, **form: object):
+    def post(self, path: str, /, **form: object):
         """A form as the page has it, with the version of the answers that it shows."""
         if "/do/" in path and "version" not in form:
             form["version"] = self.version(path.split("/")[1])
         said = {name: str(value) for name, value in form.items() if value is not None}
-        answer = self.client.post(path, data=said, headers={"origin": ORIGIN})
-        self.seen.append(answer.content)
-        return answer
+        return self.client.post(path, data=said, headers={"origin": ORIGIN})
 
     def version(self, project: str) -> int:
         folder = self.studio.top / project
