@@ -73,7 +73,7 @@ def observe(clipping: str, inside: np.ndarray, seed: int, draws: int = 2) -> np.
 
     def losses(batch: Batch) -> torch.Tensor:
         label, weight = batch.label.flatten(), batch.weight.flatten()
-        caption = batch.text.flatten(0, 1)[:, 0]
+        caption = batch.text[""].flatten()
         return 10 * (tables["left"](label) + tables["right"](caption))[:, 0] * weight
 
     adaptation = Adaptation(
@@ -124,10 +124,10 @@ def _loaded(folder: Path, inside: np.ndarray) -> LatentData:
         flat = torch.zeros(len(pictures), 1, 1, 2)
         return flat, flat + 0.1
 
-    def tokens_of(captions: Sequence[str]) -> np.ndarray:
-        return np.array([[int(text)] if text.isdigit() else [0] for text in captions], np.int32)
+    def tell(captions: Sequence[str]) -> torch.Tensor:
+        return torch.tensor([[int(text) if text.isdigit() else 0] for text in captions])
 
-    write_texts(folder, [str(number) for number in range(count)], tokens_of)
+    write_texts(folder, [str(number) for number in range(count)], tell)
     return build_latents(folder, count, images, encode, np.arange(count), np.arange(count))
 
 

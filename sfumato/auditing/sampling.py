@@ -5,6 +5,8 @@ For the sampler alone, and for the units whose losses the real loop asks for.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import stats
@@ -78,9 +80,10 @@ def drawn_by_loop(
         mean, np.zeros_like(mean), np.zeros(units, np.int64), np.arange(units), np.arange(units + 1)
     )
     # The engine looks once at losses that it does not know, apart from any step: here first.
+    blank: dict[str, Any] = {n: torch.zeros(3, plan.noise_draws, 1, 1, 2) for n in LATENTS}
+    blank |= {n: torch.zeros(3, plan.noise_draws, dtype=torch.int64) for n in ("label", "time")}
     first = Batch(
-        **{n: torch.zeros(3, plan.noise_draws, 1, 1, 2) for n in LATENTS},
-        **{n: torch.zeros(3, plan.noise_draws, dtype=torch.int64) for n in ("label", "time")},
+        **blank,
         drop=torch.zeros(3, plan.noise_draws, dtype=torch.bool),
         weight=torch.ones(3, plan.noise_draws),
     )

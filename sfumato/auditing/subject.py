@@ -200,10 +200,11 @@ def zeroed(data: LatentData, units) -> LatentData:
     mean[images], std[images], label[images] = 0, 0, -1
     texts = data.texts
     if texts is not None:
-        tokens = texts.tokens.copy()
+        told = {name: rows.clone() for name, rows in texts.told.items()}
         for image in images.tolist():
-            tokens[texts.first[image] : texts.first[image + 1]] = 0
-        texts = replace(texts, tokens=tokens)
+            for rows in told.values():
+                rows[texts.first[image] : texts.first[image + 1]] = 0
+        texts = replace(texts, told=told)
     return replace(data, mean=mean, std=std, label=label, texts=texts)
 
 

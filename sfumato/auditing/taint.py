@@ -122,8 +122,11 @@ def _published(images: Path, base: Path, folder: Path) -> tuple[dict[str, Any], 
             shapes[path.name] = [tuple(file.get_slice(name).get_shape()) for name in file.keys()]
     facts["shapes of the trained tensors"] = {name: sorted(found) for name, found in shapes.items()}
     assert data.texts is not None  # captions train here
-    told, first = data.texts.tokens, data.texts.first
-    captions = [told[start:end].tobytes() for start, end in zip(first, first[1:])]
+    told, first = data.texts.told.values(), data.texts.first
+    captions = [
+        b"".join(part[start:end].numpy().tobytes() for part in told)
+        for start, end in zip(first, first[1:])
+    ]
     return facts, [np.ascontiguousarray(m).tobytes() + c for m, c in zip(data.mean, captions)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from torch import nn
 from ..compute.device import HOST
 from ..compute.stored import halved
 from ..errors import ModelError
+from .captions import plain
 from .checks import INDEX_FILE
 from .conditioning import Conditioning
 from .dropped import Parts
@@ -89,6 +91,11 @@ class PipelineBase(TransformerNames, AutoencoderBase, Base):
         channels, height, width = self.latent_shape
         return channels, min(height, 16), min(width, 16)
 
+    @property
+    def size_unit(self) -> int:
+        """The side of a patch."""
+        return self.parts[TRANSFORMER].config.patch_size
+
     def move(self, where: torch.device, *, denoiser: bool = True) -> None:
         """Puts all models onto a device."""
         for name, part in self.parts.held().items():
@@ -112,12 +119,22 @@ class PipelineBase(TransformerNames, AutoencoderBase, Base):
         return self.parts["vae"]
 
     @abstractmethod
-    def read(self, prompts: Sequence[str]) -> Conditioning:
-        """The conditions of a few prompts, on the text encoders' device."""
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
+        """The conditions of a few prompts, on the text encoders' device.
+
+        Args:
+            prompts: Texts.
+            cut: Cut those that are longer than what is read, in place of refusing them.
+        """
 
     def condition(self, prompts: Sequence[str]) -> Conditioning:
         """Conditions of prompts, read piece by piece, on the denoiser's device."""
         return embed(self.read, prompts, self.told_on)
+
+    def condition_of_captions(self, captions: Sequence[str]) -> Conditioning:
+        """The same of captions, cut as the pipeline cuts long prompts."""
+        texts = [plain(caption) for caption in captions]
+        return embed(partial(self.read, cut=True), texts, self.told_on)
 
     def save(self, folder: Path) -> None:
         """Writes a pipeline folder in half precision."""
@@ -191,6 +208,11 @@ def _read(
     for name in tokenizers:
         parts[name] = classes[name].from_pretrained(folder / name, local_files_only=True)
     return parts, list(models)
+
+
+def patch_count(shape: tuple[int, int, int], side: int) -> int:
+    """Patches of a latent (C, h, w)."""
+    return (shape[1] // side) * (shape[2] // side)
 
 
 def size_shift(scheduler: Any, patches: int, most: float = 1.15) -> float:

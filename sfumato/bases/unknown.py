@@ -19,6 +19,8 @@ _KINDS = {
     "Video": "a model of videos",
     "Audio": "a model of sounds",
     "Prior": "the prior of another model, which draws no pictures",
+    "Flux2Pipeline": "FLUX.2 dev, whose prompts are read by a processor that needs torchvision,"
+    " which sfumato does without",
 }
 
 

@@ -170,7 +170,7 @@ def adaptation(
         learning_rate,
         row_losses=denoising_losses(base, embed),
         exact_losses=denoising_losses(base, embed, torch.float32),
-        reads_prompts=bool(taught) or given.captions,
+        reads_prompts=bool(taught),
         learning_rate_factor=factors,
         condition=embed,
     )

@@ -26,13 +26,11 @@ class Given:
 
     start: tensors by module that adapters or a geometry start from, learnt from public images.
     selected: groups of matrices that a probe or public images chose.
-    captions: whether the captions of images are read in place of the prompts of their classes.
     """
 
     prompts: Prompts
     start: Mapping[str, torch.Tensor] | None = None
     selected: Sequence[str] | None = None
-    captions: bool = False
 
 
 @dataclass(frozen=True)

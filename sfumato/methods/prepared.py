@@ -73,7 +73,7 @@ def prepare_again(
     # public images' choice stands with the method's options, a probe's in the ledger
     selected = options["method_options"].get("selected") or selected or None
     with seeded(options["seed"]):
-        given = Given(prompts, start or None, selected, bool(plan.captions))
+        given = Given(prompts, start or None, selected)
         adapted = apply_noted(method.apply(base, given), options)
     if performance.gradient_checkpointing:
         base.checkpoint_gradients()

@@ -100,7 +100,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     if captions:
         require_captions(opened)
     prompts = prompts_for(opened, facts.classes, task, captions)
-    given = Given(prompts, task.public.start or None, task.public.selected, captions)
+    given = Given(prompts, task.public.start or None, task.public.selected)
     with seeded(task.seed):
         adapted = method.apply(opened, given)
     public_prompts = prompts_hash(task.prompting, opened, facts)  # with the tokens of classes

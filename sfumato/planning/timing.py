@@ -22,6 +22,7 @@ from ..methods.interface import Timed
 from ..options import Schedule, parse
 from ..privacy.plan import Plan
 from ..records import load_records
+from ..training.dummy import caption_seconds
 from .estimate import fit_to_machine
 from .prepare import default_schedule
 from .task import Task
@@ -69,7 +70,10 @@ def fixed_seconds(prepared: Prepared[Any], composing: float = COMPOSING) -> floa
     started = time.perf_counter()
     prepared.method.untrained(prepared)
     opening = time.perf_counter() - started
-    reading = prepared.plan.n_units * reading_seconds(prepared.base)
+    one = reading_seconds(prepared.base)
+    if prepared.plan.captions:
+        one += caption_seconds(prepared.base)
+    reading = prepared.plan.n_units * one
     # for the trial before the charge, as saved there, and for the samples
     return STARTING + reading + composing + PRICING + 3 * opening
 

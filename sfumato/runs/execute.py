@@ -39,6 +39,7 @@ from ..training import (
     write_texts,
 )
 from ..training.buckets import Buckets, nearest_bucket
+from ..training.texts import INDEX
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
@@ -159,7 +160,9 @@ def _encode(
     with open(run.folder / "cache.lock", "a+") as turn:
         # of shards that start together one encodes, and the others wait
         lock(turn)
-        if not (run.folder / "cache" / "done").exists():
+        # earlier versions kept captions in a form of their own: they are read again
+        kept = prepared.plan.captions is None or (run.folder / "cache" / INDEX).exists()
+        if not (kept and (run.folder / "cache" / "done").exists()):
             _write_cache(run.folder / "cache", prepared, records, on_stage)
 
 
@@ -167,12 +170,18 @@ def _write_cache(
     cache: Path, prepared: Prepared[Any], records: RecordSet, on_stage: Callable[[str], None]
 ) -> None:
     on_stage("encoding the images")
-    lost = done = 0
+    lost = done = read = 0
 
     def encoded(more: int) -> None:
         nonlocal done
         done += more
         on_stage(Counted("encoding the images", done, records.n))
+
+    def told(more: int) -> None:
+        nonlocal read
+        read += more
+        if read % 64 == 0 or read == records.n:
+            on_stage(Counted("reading the captions", read, records.n))
 
     sizes, buckets = prepared.base.sizes, None
     of_slot = np.zeros(records.n, np.int64)
@@ -187,7 +196,10 @@ def _write_cache(
         return found, good
 
     if prepared.plan.captions:
-        write_texts(cache, records.captions or (), caption_base(prepared.base).caption_tokens)
+        tell = caption_base(prepared.base).condition_of_captions
+        write_texts(cache, records.captions or (), tell, told)
+        if not prepared.adaptation.reads_prompts:
+            prepared.base.drop_encoders()
     build_latents(
         cache,
         records.n,

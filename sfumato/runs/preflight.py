@@ -30,6 +30,7 @@ from ..privacy.random.noise import noisy_histogram
 from ..releases import CertificateFacts, marked_png, prices_of, try_certificate, try_files
 from ..synthesis.dataset import Classes, write_dataset
 from ..training import write_file
+from ..training.dummy import caption_bytes
 from .folder import PRICES, Run
 from .prepared import opened, shares_of
 
@@ -185,11 +186,13 @@ def lay_out_model(model: Path, folder: Path, prompts: Prompts | None = None) -> 
 
 
 def room_needed(prepared: Prepared[Any], images: int, model_bytes: int) -> int:
-    """Bytes that a run writes at most: latents, what the method keeps, the model twice."""
+    """Bytes that a run writes: latents, captions, what the method keeps, the model twice."""
     # rows of several sizes are kept in that of the largest
     latents = 2 * 2 * images * max(map(math.prod, prepared.base.latent_shapes))
+    # one caption each, as how many there are is not public
+    captions = images * caption_bytes(prepared.base) if prepared.plan.captions else 0
     kept = prepared.method.scratch_bytes(prepared, images)
-    return latents + kept + 2 * model_bytes + MARGIN
+    return latents + captions + kept + 2 * model_bytes + MARGIN
 
 
 def require_room(folder: Path, needed: int) -> None:

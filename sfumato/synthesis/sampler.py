@@ -163,11 +163,11 @@ class Sampler:
     @torch.no_grad()
     def draw_in_sizes(self, labels: np.ndarray, indices: np.ndarray) -> list[np.ndarray]:
         """As `draw`, but image i has the base's size i modulo their number."""
-        shapes, found = self.base.latent_shapes, dict[int, np.ndarray]()
-        for one, shape in enumerate(shapes):
-            own = indices % len(shapes) == one
+        sizes, found = self.base.sizes, dict[int, np.ndarray]()
+        for one, size in enumerate(sizes):
+            own = indices % len(sizes) == one
             if own.any():
-                drawn = self.latents(labels[own], indices[own], shape=shape)
+                drawn = self.latents(labels[own], indices[own], size=size)
                 found |= dict(zip(indices[own].tolist(), self.base.decode(drawn)))
         return [found[int(i)] for i in indices]
 
@@ -185,7 +185,7 @@ class Sampler:
         indices: np.ndarray,
         start: torch.Tensor | None = None,
         strength: float = 1.0,
-        shape: tuple[int, int, int] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> torch.Tensor:
         """The latents [B, C, h, w] of image numbers `indices` of classes `labels`.
 
@@ -197,15 +197,14 @@ class Sampler:
             start: Latents [B, C, h, w] to vary by partial noising and denoising (SDEdit,
                 arXiv 2108.01073); None: from pure noise.
             strength: With `start`, the share of the sampler's steps that are run.
-            shape: (C, h, w); None: of the base's first size.
+            size: One of the base's, by which flows shift their times; None: the first.
         """
-        base, sampling = self.base, self.sampling
+        base, sampling = self.base.at(size or self.base.sizes[0]), self.sampling
         scheduler = base.sampler(sampling.scheduler, sampling.steps)
         generators = [
             torch.Generator().manual_seed(image_seed(sampling.seed, int(i))) for i in indices
         ]
-        shape = shape or base.latent_shape
-        drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        drawn = torch.stack([torch.randn(base.latent_shape, generator=g) for g in generators])
         # drawn on the host, so that a seed means the same picture on every device
         noise, times = to_device(drawn, base.device), scheduler.timesteps
         if start is None:

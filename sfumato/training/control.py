@@ -5,13 +5,15 @@ Its result never leaves the run folder.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from ..options import Recipe
 from .checkpoint import State
 from .data import LatentData, each_alone
-from .objective import NO_TEXT, Batch, Trainable
+from .objective import READ, Batch, Trainable
 
 
 def train_without_privacy(
@@ -84,7 +86,9 @@ def _draw(
     u = (np.arange(draws) + rng.random((len(units), 1))) / draws
     shape = (len(units), draws, *data.latent_shape)
     label = data.label[image]
-    text = NO_TEXT if data.texts is None else data.texts.drawn(image, rng.random(image.shape))
+    read: dict[str, Any] = {}
+    if data.texts is not None:
+        read = dict(zip(READ, data.texts.drawn(image, rng.random(image.shape))))
     made = Batch(
         mean=torch.from_numpy(data.mean[image].astype(np.float32)),
         std=torch.from_numpy(data.std[image].astype(np.float32)),
@@ -96,7 +100,7 @@ def _draw(
         ),
         drop=torch.from_numpy(rng.random((len(units), draws)) < recipe.caption_dropout),
         weight=torch.from_numpy((label >= 0).astype(np.float32)),
-        text=text,
+        **read,
     )
     if data.buckets is None:
         return (made,)

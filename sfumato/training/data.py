@@ -5,10 +5,10 @@ Memory-mapped latents, labels, and who owns which image.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from ..compute.device import on_host
 from ..errors import MachineError
 from ..privacy.random.keys import RunKey
 from .buckets import Buckets
-from .objective import NO_TEXT, Batch
+from .disk import reserve
+from .objective import READ, Batch
 from .texts import Texts, open_texts
 
 
@@ -116,7 +117,7 @@ def _build(folder, order, images, encode, label, unit, batch, progress, buckets)
                 if name not in maps:
                     path, own = folder / f"{name}.npy", shape or part.shape[1:]
                     maps[name] = np.lib.format.open_memmap(path, "w+", np.float16, (n, *own))
-                    _reserve(path)
+                    reserve(path)
                 rows = on_host(part).half().numpy()
                 if shape is None:
                     maps[name][slots] = rows
@@ -130,16 +131,6 @@ def _build(folder, order, images, encode, label, unit, batch, progress, buckets)
     more = {} if buckets is None else {f"bucket_{n}": v for n, v in vars(buckets).items()}
     np.savez(folder / "units.npz", label=label, order=order, first=first, **more)
     return open_latents(folder)
-
-
-def _reserve(path: Path) -> None:
-    """Gives a sparse file its blocks now.
-
-    On a full disk a memory map would otherwise end the process later, without a message.
-    """
-    if hasattr(os, "posix_fallocate"):
-        with open(path, "r+b") as handle:
-            os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
 
 
 def open_latents(folder: Path) -> LatentData:
@@ -211,10 +202,10 @@ class UnitBatch:
         time = np.minimum((self.times * u ** (1 / self.time_bias)).astype(np.int64), self.times - 1)
         label = self.data.label[image]
         noise = torch.from_numpy(normal.astype(np.float32)).view(len(units), 2, k, *shape)
-        text = NO_TEXT
+        read: dict[str, Any] = {}
         if self.data.texts is not None:
             which = self.key.uniforms_for(*where, [f"{u}/caption" for u in units], k)
-            text = self.data.texts.drawn(image, which)
+            read = dict(zip(READ, self.data.texts.drawn(image, which)))
         batch = Batch(
             mean=torch.from_numpy(self.data.mean[image].astype(np.float32)),
             std=torch.from_numpy(self.data.std[image].astype(np.float32)),
@@ -224,7 +215,7 @@ class UnitBatch:
             time=torch.from_numpy(time),
             drop=torch.from_numpy(uniform[:, 1 + k :] < self.caption_dropout),
             weight=torch.from_numpy(((label >= 0) & (owned > 0)).astype(np.float32)),
-            text=text,
+            **read,
         )
         one = np.zeros(len(units), int) if buckets is None else buckets.image[image[:, 0]]
         return batch, one

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from ..bases import Base, caption_base
-from .objective import Batch
-from .texts import Texts
+from .objective import READ, Batch
+from .texts import Texts, read_alone
 
-# read as captions are: usual, empty, of another language, longer than any encoder reads
-MADE_UP = ("a picture", "", "two small birds", "\u5c0f\u9ce5", "made up " * 400, "b")
+# read as captions are: usual, empty, of another language, broken, longer than any encoder reads
+MADE_UP = ("a picture", "", "\u5c0f\u9ce5", "\ud800\0 {b}", "made up " * 400)
 
 
 def made_up_texts(base: Base, images: int, seed: int = 0) -> Texts:
@@ -26,9 +27,24 @@ def made_up_texts(base: Base, images: int, seed: int = 0) -> Texts:
     rng = np.random.default_rng(seed)
     count = rng.integers(0, 3, images)
     count[:1] = 2  # the first has some, whatever is drawn
-    pool = caption_base(base).caption_tokens(MADE_UP)
+    if base.made_up is None:
+        base.made_up = read_alone(caption_base(base).condition_of_captions, MADE_UP)
     first = np.concatenate([[0], np.cumsum(count)])
-    return Texts(pool[rng.integers(0, len(pool), int(first[-1]) + 1)], first)
+    # the last row is none
+    which = np.append(rng.integers(0, len(MADE_UP), int(first[-1])), -1)
+    return Texts({name: rows[which] for name, rows in base.made_up.items()}, first)
+
+
+def caption_bytes(base: Base) -> int:
+    """Bytes that a caption takes on disk, whatever it says."""
+    return sum(rows[0].nbytes for rows in made_up_texts(base, 1).told.values())
+
+
+def caption_seconds(base: Base) -> float:
+    """Seconds to read a caption."""
+    started = time.perf_counter()
+    read_alone(caption_base(base).condition_of_captions, MADE_UP)
+    return (time.perf_counter() - started) / len(MADE_UP)
 
 
 def dummy_batch(prepared, units: int, seed: int = 0) -> Batch:
@@ -42,7 +58,7 @@ def dummy_batch(prepared, units: int, seed: int = 0) -> Batch:
         return made
     texts, rng = made_up_texts(base, units, seed), np.random.default_rng(seed)
     image = np.repeat(np.arange(units)[:, None], plan.noise_draws, axis=1)
-    return replace(made, text=texts.drawn(image, rng.random(image.shape)))
+    return replace(made, **dict(zip(READ, texts.drawn(image, rng.random(image.shape)))))
 
 
 def dummy_rows(base: Base, classes: int, units: int, draws: int, seed: int = 0) -> Batch:

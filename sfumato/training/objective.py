@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from ..bases import Base, caption_base
-from ..bases.conditioning import Conditioning, where
+from ..bases import Base
+from ..bases.conditioning import Conditioning, each, where
 from ..compute.device import pinned, to_device
 from ..compute.precision import Stage, mixed_precision
 
-NO_TEXT = torch.zeros(0, dtype=torch.int64)
+NONE = torch.zeros(0, dtype=torch.bool)
+READ = ("text", "captioned")  # what a batch holds of the captions that its draws read
 
 
 class Trainable(Protocol):
@@ -53,9 +54,9 @@ class Batch:
     mean, std: [B, K, C, h, w] latent posterior of the image that each draw looks at. label: int64
     [B, K]. latent_noise, noise: [B, K, C, h, w] standard normal. time: int64 [B, K] diffusion
     times. drop: bool [B, K], replace the prompt by the empty one. weight: [B, K], 0 for an image
-    that cannot be used. text: int64 [B, K, L], the token ids of the caption that each draw reads,
-    -1 where there is none and the prompt of the class stands in its place; L is 0 where captions
-    train nothing.
+    that cannot be used. text: what the base is told by the caption that each draw reads, tensors
+    [B, K, ...] by the names of its conditions, and captioned: bool [B, K], whether there is one;
+    elsewhere the prompt of the class stands in its place. Empty where captions train nothing.
     """
 
     mean: torch.Tensor
@@ -66,12 +67,13 @@ class Batch:
     time: torch.Tensor
     drop: torch.Tensor
     weight: torch.Tensor
-    text: torch.Tensor = field(default_factory=lambda: NO_TEXT)
+    text: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    captioned: torch.Tensor = field(default_factory=lambda: NONE)
 
     def __post_init__(self) -> None:
-        if self.text is NO_TEXT:
-            none = self.label.new_zeros(*self.label.shape, 0)
-            object.__setattr__(self, "text", none)
+        if self.captioned is NONE:
+            none = torch.zeros_like(self.label, dtype=torch.bool)
+            object.__setattr__(self, "captioned", none)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -79,9 +81,16 @@ class Batch:
     def __getitem__(self, part: slice | torch.Tensor) -> Batch:
         return self.each(lambda value: value[part])
 
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors by name, those of captions under names of their own."""
+        found = {n: value for n, value in vars(self).items() if n != "text"}
+        return found | {f"text {name}": value for name, value in self.text.items()}
+
     def each(self, act: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         """`act` on every tensor."""
-        return Batch(**{n: act(value) for n, value in vars(self).items()})
+        made: dict[str, Any] = {n: each(value, act) for n, value in vars(self).items()}
+        return Batch(**made)
 
     def pinned(self) -> Batch:
         """The batch in memory from which a device copies while the processor goes on."""
@@ -120,10 +129,8 @@ def denoising_losses(
         label = torch.where(batch.drop, -1, batch.label).flatten()
         with mixed_precision(base.formats.of(precision), noisy):
             condition = prompt_embeddings(label)
-        if batch.text.shape[-1]:
-            # in single precision, as the prompts of classes are read
-            told = caption_base(base)
-            condition = captioned(told, batch.text.flatten(0, 1), label, condition)
+        if batch.text:
+            condition = captioned(batch, label, condition)
         with mixed_precision(base.formats.of(precision), noisy):
             predicted = base.predict(noisy, time, condition)
         del condition  # what the backward pass needs of it, that keeps
@@ -132,19 +139,16 @@ def denoising_losses(
     return row_losses
 
 
-def captioned(
-    base: Base, text: torch.Tensor, label: torch.Tensor, otherwise: Conditioning
-) -> Conditioning:
-    """Conditions of captions, and `otherwise` where a row has none, or is told nothing.
+def captioned(batch: Batch, label: torch.Tensor, otherwise: Conditioning) -> Conditioning:
+    """What captions tell, and `otherwise` where a row has none, or is told nothing.
 
     Args:
-        base: A base that reads captions.
-        text: int64 [rows, L], -1 without a caption.
+        batch: With captions.
         label: int64 [rows], -1 for the empty prompt.
         otherwise: A row for each label.
 
     Returns:
         A row for each.
     """
-    has = (text[:, 0] >= 0) & (label >= 0)
-    return where(has, base.condition_of_tokens(text.clamp(min=0)), otherwise)
+    has = batch.captioned.flatten() & (label >= 0)
+    return where(has, each(batch.text, lambda part: part.flatten(0, 1)), otherwise)

@@ -27,6 +27,7 @@ from sfumato.options import Sampling
 from sfumato.runs.folder import Run
 from sfumato.synthesis.sampler import Sampler, image_seed
 from sfumato.training import Batch, denoising_losses
+from sfumato.training.texts import read_alone
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,12 @@ def pipeline(folder: Path) -> Any:
     from diffusers import DiffusionPipeline
 
     index = json.loads((folder / "model_index.json").read_text())
+    if index["_class_name"] == "PRXPipeline":
+        # diffusers looks for its encoder in transformers, and puts it there only if asked first
+        import transformers
+        from diffusers.pipelines.prx import T5GemmaEncoder
+
+        vars(transformers).setdefault("T5GemmaEncoder", T5GemmaEncoder)
     # diffusers opens a pipeline saved without a part only if it is told so
     left_out = {name: None for name, kind in index.items() if kind == [None, None]}
     pipe = DiffusionPipeline.from_pretrained(
@@ -84,7 +91,11 @@ def pipeline(folder: Path) -> Any:
 
 def draw(pipe: Any, start: Start, **words: Any) -> np.ndarray:
     """Pictures of a pipeline's own sampler, called as most are; `words` are other arguments."""
+    factor = getattr(pipe, "vae_scale_factor", 1)
+    height, width = (factor * side for side in start.latents.shape[-2:])
     given: dict[str, Any] = {
+        "height": height,
+        "width": width,
         "latents": start.latents,
         "generator": start.generators,
         "guidance_scale": start.guidance_scale,
@@ -94,8 +105,18 @@ def draw(pipe: Any, start: Start, **words: Any) -> np.ndarray:
     ).images
 
 
+# For some of the rows of `check_objective`; one of them is dropped.
+CAPTIONS = ("two small circles", "", "a cross, seven", "letter a", "", "", "", "a square")
+
+
 def check_objective(
-    folder: Path, prompts: Sequence[str], published: Published, tolerance: float = 1e-5
+    folder: Path,
+    prompts: Sequence[str],
+    published: Published,
+    tolerance: float = 1e-5,
+    *,
+    captions: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
 ) -> torch.Tensor:
     """Row losses equal the published training loss; returns them, [8].
 
@@ -104,13 +125,22 @@ def check_objective(
         prompts: Public ones, one per class.
         published: The loss in plain diffusers.
         tolerance: Relative to each loss.
+        captions: Of each row, "" for one that has none and is told the prompt of its class.
+        size: Width and height of a bucket in which the rows are; None for the base's own.
     """
     base = load_base(folder)
+    base.use_buckets([size] if size else [])
     units, draws, g = 4, 2, torch.Generator().manual_seed(3)
-    side = base.resolution
-    images = torch.randint(0, 256, (units, side, side, 3), generator=g, dtype=torch.uint8).numpy()
+    shape = (units, *base.sizes[0][::-1], 3)
+    images = torch.randint(0, 256, shape, generator=g, dtype=torch.uint8).numpy()
     shape = (units, draws, *base.latent_shape)
     mean, std = (part[:, None].expand(shape) for part in base.encode(images))
+    read: dict[str, Any] = {}
+    if captions:
+        rows_of = read_alone(base.condition_of_captions, [text or "a" for text in captions])
+        has = torch.tensor([bool(text) for text in captions]).view(units, draws)
+        told = {n: part[:-1].unflatten(0, (units, draws)) for n, part in rows_of.items()}
+        read = {"text": told, "captioned": has}
     batch = Batch(
         mean, std,
         label=torch.arange(units)[:, None].expand(units, draws) % len(prompts),
@@ -119,12 +149,14 @@ def check_objective(
         time=torch.randint(0, base.times, (units, draws), generator=g),
         drop=torch.arange(units * draws).view(units, draws) % 3 == 2,
         weight=torch.ones(units, draws),
+        **read,
     )  # fmt: skip
     table = concatenate([base.condition(list(prompts)), base.condition([""])])
     with torch.no_grad():
         ours = denoising_losses(base, lambda label: rows(table, label), torch.float32)(batch)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
         labels, dropped = batch.label.flatten().tolist(), batch.drop.flatten().tolist()
+        words = [text or prompts[i] for text, i in zip(captions or [""] * len(labels), labels)]
         theirs = published(
             pipeline(folder),
             Rows(
@@ -132,7 +164,7 @@ def check_objective(
                 batch.latent_noise.flatten(0, 1),
                 batch.noise.flatten(0, 1),
                 batch.time.flatten(),
-                ["" if gone else prompts[i] for i, gone in zip(labels, dropped)],
+                ["" if gone else text for text, gone in zip(words, dropped)],
             ),
         )
     assert ours.shape == theirs.shape == (units * draws,) and ours.std() > 0

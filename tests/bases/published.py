@@ -1,13 +1,17 @@
-"""Training losses of transformers as diffusers' training programs compute them, without sfumato."""
+"""Training losses of transformers as diffusers' training programs compute them, without sfumato.
+
+And calls of their pipelines.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
-from tests.bases.family_checks import Published, Rows
+from tests.bases.family_checks import Published, Rows, Start
 
 
 def sampled_latents(vae: Any, rows: Rows) -> torch.Tensor:
@@ -146,6 +150,29 @@ def flux2_klein(pipe: Any, rows: Rows) -> torch.Tensor:
         return pipe._unpack_latents_with_ids(predicted, ids)
 
     return flow_loss(pipe.scheduler, latents, rows, predict)
+
+
+def draw(pipe: Any, start: Start) -> np.ndarray:
+    """Pictures of the pipeline's own sampler."""
+    kind, latents = type(pipe).__name__, start.latents
+    told: dict[str, Any] = {"guidance_scale": start.guidance_scale}
+    factor = pipe.vae_scale_factor * (2 if "Flux2" in kind else 1)
+    height, width = (factor * side for side in latents.shape[-2:])
+    if kind in ("PixArtSigmaPipeline", "SanaPipeline"):
+        told["use_resolution_binning"] = False
+    if kind == "FluxPipeline":
+        latents = pipe._pack_latents(latents, *latents.shape)
+        if not pipe.transformer.config.guidance_embeds:
+            told = {"true_cfg_scale": start.guidance_scale, "negative_prompt": [""] * len(latents)}
+    return pipe(
+        prompt=start.prompts,
+        height=height,
+        width=width,
+        latents=latents,
+        num_inference_steps=start.steps,
+        output_type="np",
+        **told,
+    ).images
 
 
 PUBLISHED: dict[str, Published] = {

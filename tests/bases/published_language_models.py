@@ -84,19 +84,15 @@ def prx(pipe: Any, rows: Rows) -> torch.Tensor:
 
 def draw_z_image(pipe: Any, start: Start) -> np.ndarray:
     """The pipeline calls by 0 what others call by 1."""
-    side = 2 * start.latents.shape[-1]
-    return draw(pipe, start, height=side, width=side, guidance_scale=start.guidance_scale - 1)
+    return draw(pipe, start, guidance_scale=start.guidance_scale - 1)
 
 
 def draw_qwen_image(pipe: Any, start: Start) -> np.ndarray:
     """The pipeline has another name for guidance, and does without where it is told no negative."""
-    side = pipe.vae_scale_factor * start.latents.shape[-1]
     return draw(
         pipe,
         start,
         latents=pipe._pack_latents(start.latents, *start.latents.shape),
-        height=side,
-        width=side,
         guidance_scale=None,
         true_cfg_scale=start.guidance_scale,
         negative_prompt="",

@@ -24,6 +24,7 @@ from sfumato.planning.task import task_of
 from sfumato.training import denoising_losses
 from sfumato.training.dummy import dummy_rows
 from tests.bases.family_checks import (
+    CAPTIONS,
     adapt,
     check_objective,
     check_output,
@@ -32,7 +33,6 @@ from tests.bases.family_checks import (
     refused,
 )
 from tests.bases.published_language_models import OWN
-from tests.bases.tiny_language_models import LANGUAGE_MODELS
 
 PROMPTS = ["a picture of a circle", "cross"]
 # One of each family runs through the command line; the others differ in their parts alone.
@@ -40,31 +40,9 @@ TRAINED = ["lumina_2", "z_image", "qwen_image", "prx"]
 WITH_ADAPTERS = TRAINED[:3]
 
 
-@pytest.fixture(autouse=True)
-def known_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """diffusers looks for PRX's encoder in transformers, and puts it there only if asked first."""
-    import transformers
-    from diffusers.pipelines import prx
-
-    monkeypatch.setattr(transformers, "T5GemmaEncoder", prx.T5GemmaEncoder, raising=False)
-
-
-@pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Name -> its pipeline's folder, made once."""
-    made: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in made:
-            made[name] = LANGUAGE_MODELS[name](tmp_path_factory.mktemp("tiny") / name)
-        return made[name]
-
-    return get
-
-
 @pytest.mark.parametrize("name", OWN)
 def test_row_losses_are_the_published_objective(name: str, folder_of: Any) -> None:
-    check_objective(folder_of(name), PROMPTS, OWN[name].loss)
+    check_objective(folder_of(name), PROMPTS, OWN[name].loss, captions=CAPTIONS)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])

@@ -16,7 +16,7 @@ from sfumato.bases.conditioning import tensors
 from sfumato.cli import main
 from sfumato.errors import ModelError
 from tests.bases.family_checks import (
-    Start,
+    CAPTIONS,
     adapt,
     check_objective,
     check_output,
@@ -24,8 +24,7 @@ from tests.bases.family_checks import (
     pipeline,
     refused,
 )
-from tests.bases.published import PUBLISHED
-from tests.bases.tiny_transformers import TRANSFORMERS
+from tests.bases.published import PUBLISHED, draw
 from tests.pasted import draw_as_pasted, pixels
 
 PROMPTS = ["a picture of a circle", "cross"]
@@ -35,44 +34,9 @@ ADAPTED = ["stable_diffusion_3", "flux", "sana", "flux2_klein"]
 TRAINED = ["pixart_sigma", *ADAPTED]
 
 
-@pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Name -> its pipeline's folder, made once."""
-    made: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in made:
-            made[name] = TRANSFORMERS[name](tmp_path_factory.mktemp("tiny") / name)
-        return made[name]
-
-    return get
-
-
-def draw(pipe: Any, start: Start) -> np.ndarray:
-    """Pictures of the pipeline's own sampler."""
-    kind, latents = type(pipe).__name__, start.latents
-    told: dict[str, Any] = {"guidance_scale": start.guidance_scale}
-    side = latents.shape[-1] * pipe.vae_scale_factor * (2 if "Flux2" in kind else 1)
-    if kind in ("PixArtSigmaPipeline", "SanaPipeline"):
-        told["use_resolution_binning"] = False
-    if kind == "FluxPipeline":
-        latents = pipe._pack_latents(latents, *latents.shape)
-        if not pipe.transformer.config.guidance_embeds:
-            told = {"true_cfg_scale": start.guidance_scale, "negative_prompt": [""] * len(latents)}
-    return pipe(
-        prompt=start.prompts,
-        height=side,
-        width=side,
-        latents=latents,
-        num_inference_steps=start.steps,
-        output_type="np",
-        **told,
-    ).images
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_row_losses_are_the_published_objective(name: str, folder_of: Any) -> None:
-    check_objective(folder_of(name), PROMPTS, PUBLISHED[name])
+    check_objective(folder_of(name), PROMPTS, PUBLISHED[name], captions=CAPTIONS)
 
 
 @pytest.mark.parametrize(

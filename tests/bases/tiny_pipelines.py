@@ -115,6 +115,18 @@ def stable_diffusion(folder: Path) -> Path:
     return make_tiny_base(folder)
 
 
+def latent_consistency(folder: Path) -> Path:
+    """Stable Diffusion that takes the guidance scale itself, with its own scheduler."""
+    from diffusers import LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    pipe = StableDiffusionPipeline.from_pretrained(make_tiny_base(folder))
+    settings = {name: value for name, value in pipe.unet.config.items() if name[0] != "_"}
+    unet = seeded(UNet2DConditionModel, **settings | {"time_cond_proj_dim": 12})
+    scheduler = LCMScheduler.from_config(schedule().config)
+    pipe.register_modules(unet=unet, scheduler=scheduler)
+    return save(pipe, folder)
+
+
 def ddpm(folder: Path) -> Path:
     from diffusers import DDPMPipeline
 
@@ -246,6 +258,7 @@ def stable_diffusion_xl(folder: Path, **index: Any) -> Path:
 PIPELINES: dict[str, Callable[[Path], Path]] = {
     "stable_diffusion": stable_diffusion,
     "stable_diffusion_xl": stable_diffusion_xl,
+    "latent_consistency": latent_consistency,
     "ddpm": ddpm,
     "ddim_v": ddim_v,
     "ddpm_sample": ddpm_sample,

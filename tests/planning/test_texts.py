@@ -50,10 +50,10 @@ def made(records, tiny_base):
 def test_captions_train_where_their_column_is_named(made, records):
     prepared = made()
     assert prepared.plan.captions is True and CAPTIONS_TRAIN in remarks_on(prepared, records)
-    assert prepared.adaptation.reads_prompts
+    assert not prepared.adaptation.reads_prompts  # they are read once, before training
     assert Plan.from_json(json.loads(json.dumps(prepared.plan.to_json()))) == prepared.plan
     again = rebuild(prepared.plan, prepared.options)
-    assert again.adaptation.reads_prompts and not again.options["prompts"]["placeholders"]
+    assert not again.options["prompts"]["placeholders"]
 
 
 def test_they_are_only_compared_on_request_and_where_none_are_read(made, records):
@@ -87,7 +87,7 @@ def test_captions_that_are_not_read_cannot_train(made, records):
 
 
 def test_a_family_without_a_rule_is_refused_before_the_charge(made, monkeypatch):
-    monkeypatch.setattr(StableDiffusion, "caption_tokens", Base.caption_tokens)
+    monkeypatch.setattr(StableDiffusion, "condition_of_captions", Base.condition_of_captions)
     with pytest.raises(ModelError, match="has no rule for captions yet.*--condition classes"):
         made()
 

@@ -100,8 +100,7 @@ def test_parts_hold_each_unit_once_with_its_own_draws(data):
                 one = part[place : place + 1]
                 match = [
                     u for u in units
-                    if all(torch.equal(v, getattr(alone[u], n)) for n, v in vars(one).items()
-                           if v is not None)
+                    if all(torch.equal(v, alone[u].tensors[n]) for n, v in one.tensors.items())
                 ]  # fmt: skip
                 assert len(match) == 1
 

@@ -39,7 +39,7 @@ def test_parts_are_those_of_the_batch(batch, most):
         assert len(ahead) == 23
         for part in cuts(23, most):
             found, right = ahead[part], batch[part]
-            assert all(torch.equal(vars(found)[n], value) for n, value in vars(right).items())
+            assert all(torch.equal(found.tensors[n], v) for n, v in right.tensors.items())
         assert not ahead._coming  # nothing is drawn for nobody
 
 

@@ -16,7 +16,7 @@ from ..conditioning import Conditioning, tensors
 from ..facts import count_of, kl_factor, latent_info, require_channels
 from ..interface import BaseInfo, Denoise
 from ..packing import as_maps, as_tokens, patches, places, unpatched
-from ..pipelines import FlowPipeline, size_shift
+from ..pipelines import FlowPipeline, patch_count, size_shift
 from ..text import tokens
 
 LENGTH = 512  # tokens that the pipeline lets T5 read
@@ -44,6 +44,7 @@ class Flux(FlowPipeline):
     optional: ClassVar = ("image_encoder", "feature_extractor")
     encoders: ClassVar = ("text_encoder", "text_encoder_2")
     heeds: ClassVar = {"shift": True}
+    any_size: ClassVar = True
     guidance: float = TRAINING_GUIDANCE
 
     @classmethod
@@ -68,13 +69,13 @@ class Flux(FlowPipeline):
         ):
             raise ModelError(f"{self.info.folder}: the text encoders do not fit the transformer")
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """T5's hidden states, and CLIP's pooled text of the beginning."""
         clip, t5 = self.parts["text_encoder"], self.parts["text_encoder_2"]
         tokenizer = self.parts["tokenizer"]
         ids, _ = tokens(tokenizer, prompts, tokenizer.model_max_length, cut=True)
         pooled = clip(to_device(ids, clip.device)).pooler_output
-        ids, _ = tokens(self.parts["tokenizer_2"], prompts, LENGTH)
+        ids, _ = tokens(self.parts["tokenizer_2"], prompts, LENGTH, cut=cut)
         return {"text": t5(to_device(ids, t5.device))[0], "pooled": pooled}
 
     def velocity(
@@ -109,6 +110,11 @@ class Flux(FlowPipeline):
             told["mu"] = self.shift()
         return told
 
+    @property
+    def size_unit(self) -> int:
+        """The side of a patch."""
+        return 2
+
     def shift(self) -> float:
         """By the number of patches."""
-        return size_shift(self.scheduler, (self.latent_shape[-1] // 2) ** 2)
+        return size_shift(self.scheduler, patch_count(self.latent_shape, 2))

@@ -44,6 +44,7 @@ class Flux2Klein(FlowPipeline):
         "scheduler": None,
     }
     encoders: ClassVar = ("text_encoder",)
+    any_size: ClassVar = True
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
@@ -74,7 +75,7 @@ class Flux2Klein(FlowPipeline):
         """Whether it is distilled, as the pipeline's index says."""
         return {"is_distilled": self.distilled}
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """Outputs of three layers of the text model, side by side."""
         tokenizer, encoder = self.parts["tokenizer"], self.parts["text_encoder"]
 
@@ -88,7 +89,7 @@ class Flux2Klein(FlowPipeline):
 
         ids, mask = (
             to_device(part, encoder.device)
-            for part in tokens(tokenizer, prompts, LENGTH, write=chat)
+            for part in tokens(tokenizer, prompts, LENGTH, cut=cut, write=chat)
         )
         read = encoder(
             input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False

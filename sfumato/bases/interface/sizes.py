@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from ...errors import ModelError
 from .info import BaseInfo
@@ -67,6 +68,11 @@ class Sizes:
                 raise ModelError(
                     f"--buckets {width}x{height}: this base takes multiples of {unit} pixels"
                 )
+            most = self.longest and self.longest * unit // self.size_unit
+            if most and max(width, height) > most:
+                raise ModelError(
+                    f"--buckets {width}x{height}: this base takes sides of at most {most} pixels"
+                )
         self.buckets = tuple(sizes)
 
     @contextmanager
@@ -78,6 +84,17 @@ class Sizes:
             yield
         finally:
             self.buckets = before
+
+    def at(self, size: tuple[int, int]) -> Self:
+        """The same base, of the same parts, with this one of its `sizes` alone: for any thread."""
+        one = copy.copy(self)
+        one.buckets = self.buckets and (size,)
+        return one
+
+    @property
+    def longest(self) -> int | None:
+        """Numbers of a latent's side that its denoiser has places for; None for any number."""
+        return None
 
     @property
     def size_unit(self) -> int:

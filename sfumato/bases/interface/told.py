@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from ..conditioning import Conditioning
@@ -19,6 +18,8 @@ class Told(ABC):
 
     # Whether it is told in words what to draw.
     prompted: ClassVar[bool] = False
+    # What captions tell that no image has: read once, for checks and timing (`training.dummy`).
+    made_up: Mapping[str, torch.Tensor] | None = None
 
     @abstractmethod
     def condition(self, prompts: Sequence[str]) -> Conditioning:
@@ -49,23 +50,13 @@ class Told(ABC):
             for start in range(0, len(prompts), PROMPTS):
                 self.condition(prompts[start : start + PROMPTS])
 
-    # Captions of images (`captions.caption_base` refuses a family that leaves these two out).
+    def condition_of_captions(self, captions: Sequence[str]) -> Conditioning:
+        """What `condition` says of the same texts, made plain and cut by a fixed rule.
 
-    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
-        """Token ids of captions, int32 [n, L]: at least 0, L fixed, cut and padded by a fixed rule.
-
-        It is called after the charge, so it raises for no text (`captions.plain`, `cut_tokens`);
-        a family with several encoders writes their ids side by side.
+        It is called after the charge, so it raises for no text (`captions.plain`), and all have the
+        same shape. `captions.caption_base` refuses a family that leaves this out.
 
         Args:
             captions: Any strings.
-        """
-        raise NotImplementedError
-
-    def condition_of_tokens(self, ids: torch.Tensor) -> Conditioning:
-        """What `condition` says of the same texts, one row for each, without a gradient.
-
-        Args:
-            ids: int64 [rows, L] of `caption_tokens`, on any device.
         """
         raise NotImplementedError

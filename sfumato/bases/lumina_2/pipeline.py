@@ -43,6 +43,7 @@ class Lumina2(FlowPipeline):
     encoders: ClassVar = ("text_encoder",)
     heeds: ClassVar = {"shift": True}
     even_sigmas: ClassVar = True
+    any_size: ClassVar = True
     ragged: ClassVar = True  # texts and pictures are joined to the longest of a pass
 
     @classmethod
@@ -58,7 +59,7 @@ class Lumina2(FlowPipeline):
         if self.parts["text_encoder"].config.hidden_size != width:
             raise ModelError(f"{self.info.folder}: the text encoder does not fit the transformer")
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """Gemma's last hidden states but one, and their mask.
 
         Behind the pipeline's instruction, but for the empty prompt, which guidance reads alone.
@@ -66,7 +67,7 @@ class Lumina2(FlowPipeline):
         encoder = self.parts["text_encoder"]
         ids, mask = (
             to_device(part, encoder.device)
-            for part in tokens(self.parts["tokenizer"], prompts, LENGTH, write=instructed)
+            for part in tokens(self.parts["tokenizer"], prompts, LENGTH, cut=cut, write=instructed)
         )
         if not bool(mask.any(1).all()):
             raise ModelError(f"the tokenizer of {self.info.folder} makes no token of a prompt")
@@ -89,6 +90,11 @@ class Lumina2(FlowPipeline):
     def guide(self, empty: torch.Tensor, told: torch.Tensor, scale: float) -> torch.Tensor:
         """Guidance, each line of latents as long as without it, as in the pipeline."""
         return renormalised(super().guide(empty, told, scale), told)
+
+    @property
+    def longest(self) -> int:
+        """By the tables of places."""
+        return min(self.parts["transformer"].config.axes_lens[1:]) * self.size_unit
 
     def shift(self) -> float:
         """By the number of channels: the pipeline counts them in place of patches."""

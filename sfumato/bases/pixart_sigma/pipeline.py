@@ -40,6 +40,7 @@ class PixArtSigma(DiffusionBase, PipelineBase):
         "scheduler": None,
     }
     encoders: ClassVar = ("text_encoder",)
+    any_size: ClassVar = True
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
@@ -59,13 +60,13 @@ class PixArtSigma(DiffusionBase, PipelineBase):
                 f"{self.info.folder} is told sizes, as PixArt-Alpha is: sfumato adapts PixArt-Sigma"
             )
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """T5's hidden states of the prompts in lower case, as the pipeline reads them; and mask."""
         plain = [prompt.lower().strip() for prompt in prompts]
         encoder = self.parts["text_encoder"]
         ids, mask = (
             to_device(part, encoder.device)
-            for part in tokens(self.parts["tokenizer"], plain, LENGTH)
+            for part in tokens(self.parts["tokenizer"], plain, LENGTH, cut=cut)
         )
         return {"text": encoder(ids, attention_mask=mask)[0], "mask": mask}
 

@@ -42,6 +42,7 @@ class PRX(FlowPipeline):
     adapters: ClassVar = False
     encoders: ClassVar = ("text_encoder",)
     heeds: ClassVar = {"shift": True}
+    any_size: ClassVar = True
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
@@ -91,12 +92,14 @@ class PRX(FlowPipeline):
         # diffusers looks for the encoder's settings in those of a whole T5Gemma
         composite(self.parts["text_encoder"].config).save_pretrained(folder / "text_encoder")
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """Last hidden states of prompts as the pipeline cleans them, and their mask."""
         encoder = self.parts["text_encoder"]
         ids, mask = (
             to_device(part, encoder.device)
-            for part in tokens(self.parts["tokenizer"], prompts, self.length, write=self.cleaned)
+            for part in tokens(
+                self.parts["tokenizer"], prompts, self.length, cut=cut, write=self.cleaned
+            )
         )
         return {"text": encoder(ids, attention_mask=mask.bool())[0], "mask": mask}
 

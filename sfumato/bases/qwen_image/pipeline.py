@@ -18,7 +18,7 @@ from ..facts import count_of, latent_info, require_channels, settings_of
 from ..flow import renormalised
 from ..interface import BaseInfo
 from ..packing import as_maps, as_tokens, patches, unpatched
-from ..pipelines import FlowPipeline, size_shift
+from ..pipelines import FlowPipeline, patch_count, size_shift
 from ..pixels import from_bytes, to_bytes
 from ..text import tokens
 
@@ -53,6 +53,7 @@ class QwenImage(FlowPipeline):
     encoders: ClassVar = ("text_encoder",)
     heeds: ClassVar = {"per_channel": True}
     even_sigmas: ClassVar = True
+    any_size: ClassVar = True
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
@@ -98,7 +99,7 @@ class QwenImage(FlowPipeline):
             f"{last}.txt_mlp.net.2",
         )
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """The text encoder's last hidden states behind the pipeline's instruction, and their mask.
 
         The first tokens, which are the same for all prompts, are cut off.
@@ -107,7 +108,7 @@ class QwenImage(FlowPipeline):
         ids, mask = (
             to_device(part, encoder.device)
             for part in tokens(
-                self.parts["tokenizer"], prompts, LENGTH + BEFORE, write=ASKED.format
+                self.parts["tokenizer"], prompts, LENGTH + BEFORE, cut=cut, write=ASKED.format
             )
         )
         read = encoder(ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1]
@@ -143,7 +144,7 @@ class QwenImage(FlowPipeline):
 
     def shift(self) -> float:
         """By the number of patches."""
-        return size_shift(self.scheduler, (self.latent_shape[-1] // 2) ** 2)
+        return size_shift(self.scheduler, patch_count(self.latent_shape, 2))
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -38,6 +38,7 @@ class Sana(FlowPipeline):
         "scheduler": None,
     }
     encoders: ClassVar = ("text_encoder",)
+    any_size: ClassVar = True
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
@@ -70,17 +71,19 @@ class Sana(FlowPipeline):
         if self.parts["text_encoder"].config.hidden_size != width:
             raise ModelError(f"{self.info.folder}: the text encoder does not fit the transformer")
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """Gemma's hidden states behind the pipeline's instruction, and their mask.
 
         The empty prompt stands alone, as the pipeline's negative one.
         """
         told = [prompt.lower().strip() for prompt in prompts]
-        read = concatenate([self._last(told, instructed=True), self._last([""], instructed=False)])
+        read = concatenate(
+            [self._last(told, instructed=True, cut=cut), self._last([""], instructed=False)]
+        )
         order = [i if prompt else len(told) for i, prompt in enumerate(told)]
         return rows(read, torch.tensor(order, device=tensors(read)["mask"].device))
 
-    def _last(self, told: Sequence[str], *, instructed: bool) -> Conditioning:
+    def _last(self, told: Sequence[str], *, instructed: bool, cut: bool = False) -> Conditioning:
         """The first token and the last `LENGTH` - 1 of texts padded to the same length."""
         tokenizer, encoder = self.parts["tokenizer"], self.parts["text_encoder"]
         tokenizer.padding_side = "right"
@@ -88,7 +91,7 @@ class Sana(FlowPipeline):
         more = len(tokenizer.encode(before)) - 2 if instructed else 0
         ids, mask = (
             to_device(part, encoder.device)
-            for part in tokens(tokenizer, told, LENGTH + more, write=before.__add__)
+            for part in tokens(tokenizer, told, LENGTH + more, cut=cut, write=before.__add__)
         )
         read = encoder(ids, attention_mask=mask)[0]
         kept = [0, *range(more + 1, LENGTH + more)]

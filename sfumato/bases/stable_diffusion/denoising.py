@@ -18,7 +18,9 @@ from ..interface import Denoise
 def make_denoise(
     unet: Any,
     precision: torch.dtype = torch.float32,
-    told: Callable[[Any], dict[str, Any]] = lambda text: {"encoder_hidden_states": text},
+    told: Callable[[Any, torch.Tensor], dict[str, Any]] = lambda text, _: {
+        "encoder_hidden_states": text
+    },
 ) -> Denoise:
     """denoise(latents, t, condition, memory) -> prediction, for sampling, from any thread.
 
@@ -31,7 +33,7 @@ def make_denoise(
     Args:
         unet: A UNet2DConditionModel.
         precision: Of its products.
-        told: Condition -> arguments of the U-Net; a text [B, L, D] unless told otherwise.
+        told: Condition and latents -> arguments of the U-Net; by default a text [B, L, D].
     """
     keeps = _is_plain(unet)
     if keeps:
@@ -44,7 +46,7 @@ def make_denoise(
     ) -> torch.Tensor:
         more = {"cross_attention_kwargs": {"memory": memory}} if keeps else {}
         with mixed_precision(precision, latents):
-            return unet(latents, t, **told(condition), **more).sample.float()
+            return unet(latents, t, **told(condition, latents), **more).sample.float()
 
     return denoise
 

@@ -118,7 +118,9 @@ class StableDiffusion(UNetNames, AutoencoderBase, DiffusionBase, ClipWords):
                 " cross-attention"
             )
 
-    def _told(self, condition: Any, guidance_scale: float = 1.0) -> dict[str, Any]:
+    def _told(
+        self, condition: Any, noisy: torch.Tensor, guidance_scale: float = 1.0
+    ) -> dict[str, Any]:
         """Arguments of the U-Net that say a condition, and the scale where it takes it."""
         return {"encoder_hidden_states": condition, **self._scale(condition, guidance_scale)}
 
@@ -181,12 +183,14 @@ class StableDiffusion(UNetNames, AutoencoderBase, DiffusionBase, ClipWords):
         self, noisy: torch.Tensor, time: torch.Tensor, condition: Conditioning
     ) -> torch.Tensor:
         """The U-Net's prediction."""
-        return self.unet(noisy, time, **self._told(condition)).sample
+        return self.unet(noisy, time, **self._told(condition, noisy)).sample
 
     def make_denoise(self, guidance_scale: float = 1.0) -> Denoise:
         """A denoiser for sampling that keeps the projections of prompts."""
         return make_denoise(
-            self.unet, self.formats.sample, lambda told: self._told(told, guidance_scale)
+            self.unet,
+            self.formats.sample,
+            lambda told, noisy: self._told(told, noisy, guidance_scale),
         )
 
     def save(self, folder: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from ...compute.device import on_host, to_device
 from ...errors import SfumatoError
-from ..captions import cut_tokens, plain
 
 SMALL_VOCABULARY = 10_000
 
@@ -44,10 +42,13 @@ def every_vector(tokenizer: Any, prompt: str) -> str:
     return prompt
 
 
-def caption_tokens(tokenizer: Any, captions: Sequence[str]) -> np.ndarray:
-    """Token ids int32 [n, L] of captions, cut where the encoder's length ends."""
-    texts = [every_vector(tokenizer, plain(caption)) for caption in captions]
-    return cut_tokens(tokenizer, texts, tokenizer.model_max_length)
+def cut_tokens(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
+    """Token ids int64 [n, L] of plain texts, cut where the encoder's length ends."""
+    texts = [every_vector(tokenizer, caption) for caption in captions]
+    longest = tokenizer.model_max_length
+    return tokenizer(
+        texts, padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
+    ).input_ids
 
 
 def unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:

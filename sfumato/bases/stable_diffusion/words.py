@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from ...compute.device import on_host, to_device
 from ...compute.stored import unpack
+from ..captions import plain
 from ..conditioning import Conditioning, concatenate, each
 from ..interface import TextBase
 from . import prompts
@@ -38,13 +38,23 @@ class ClipWords(TextBase):
         """What the denoiser is told by token ids [B, L]; see `encoders.Read`."""
         return self.text_encoder(ids[0]).last_hidden_state
 
-    @torch.no_grad()
     def condition(self, texts: Sequence[str]) -> Conditioning:
         """Text embeddings of prompts, as the pipeline itself computes them."""
+        return self.embed_texts(texts, prompts.tokenize)
+
+    def condition_of_captions(self, captions: Sequence[str]) -> Conditioning:
+        """The same of captions, cut where the encoders end."""
+        return self.embed_texts([plain(caption) for caption in captions], prompts.cut_tokens)
+
+    @torch.no_grad()
+    def embed_texts(
+        self, texts: Sequence[str], ids_of: Callable[[Any, Sequence[str]], torch.Tensor]
+    ) -> Conditioning:
+        """What the denoiser is told by texts, whose token ids `ids_of(tokenizer, texts)` gives."""
         parts = []
         for start in range(0, len(texts), PIECE):
             ids = [
-                to_device(prompts.tokenize(own, texts[start : start + PIECE]), encoder.device)
+                to_device(ids_of(own, texts[start : start + PIECE]), encoder.device)
                 for encoder, own in self.readers
             ]
             parts.append(each(self.read(ids, None), lambda part: to_device(part, self.told_on)))
@@ -54,20 +64,6 @@ class ClipWords(TextBase):
         """Refuses prompts that are longer than an encoder reads."""
         for _, own in self.readers:
             prompts.tokenize(own, texts)
-
-    def caption_tokens(self, captions: Sequence[str]) -> np.ndarray:
-        """Each encoder's token ids side by side, int32 [n, L], cut where the encoder ends."""
-        return np.concatenate([prompts.caption_tokens(own, captions) for _, own in self.readers], 1)
-
-    @torch.no_grad()
-    def condition_of_tokens(self, ids: torch.Tensor) -> Conditioning:
-        """What the denoiser is told by token ids int64 [rows, L] of captions."""
-        lengths = [own.model_max_length for _, own in self.readers]
-        parts = [
-            to_device(part, encoder.device)
-            for part, (encoder, _) in zip(ids.split(lengths, 1), self.readers, strict=True)
-        ]
-        return each(self.read(parts, None), lambda part: to_device(part, self.device))
 
     @property
     def word_vectors(self) -> torch.Tensor:

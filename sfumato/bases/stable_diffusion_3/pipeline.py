@@ -13,7 +13,7 @@ from ...errors import ModelError
 from ..conditioning import Conditioning, tensors
 from ..facts import info_by_denoiser
 from ..interface import BaseInfo
-from ..pipelines import FlowPipeline, size_shift
+from ..pipelines import FlowPipeline, patch_count, size_shift
 from ..text import pooled_and_last_but_one, tokens
 
 LENGTH = 256  # tokens that the pipeline lets its third encoder read
@@ -42,6 +42,7 @@ class StableDiffusion3(FlowPipeline):
     dispensable: ClassVar = ("text_encoder_3", "tokenizer_3")
     encoders: ClassVar = ("text_encoder", "text_encoder_2", "text_encoder_3")
     heeds: ClassVar = {"shift": True}
+    any_size: ClassVar = True
 
     @classmethod
     def read_info(cls, name: str, folder: Path) -> BaseInfo:
@@ -62,14 +63,14 @@ class StableDiffusion3(FlowPipeline):
         if not fit:
             raise ModelError(f"{self.info.folder}: the text encoders do not fit the transformer")
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """Hidden states of both CLIP encoders beside each other, then T5's; and pooled texts.
 
         CLIP reads the beginning of a prompt that is longer, as in the pipeline.
         """
         whole = "text_encoder_3" in self.parts
         read = [
-            pooled_and_last_but_one(self.parts[e], self.parts[t], prompts, cut=whole)
+            pooled_and_last_but_one(self.parts[e], self.parts[t], prompts, cut=cut or whole)
             for e, t in (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
         ]
         clip = torch.cat([states for _, states in read], -1)
@@ -77,7 +78,7 @@ class StableDiffusion3(FlowPipeline):
         clip = torch.nn.functional.pad(clip, (0, width - clip.shape[-1]))
         if whole:
             encoder = self.parts["text_encoder_3"]
-            ids, _ = tokens(self.parts["tokenizer_3"], prompts, LENGTH)
+            ids, _ = tokens(self.parts["tokenizer_3"], prompts, LENGTH, cut=cut)
             last = encoder(to_device(ids, encoder.device))[0]
         else:
             last = clip.new_zeros(len(prompts), LENGTH, width)
@@ -96,10 +97,14 @@ class StableDiffusion3(FlowPipeline):
             return_dict=False,
         )[0]
 
+    @property
+    def longest(self) -> int:
+        """By the table of places, whose middle is read."""
+        return self.parts["transformer"].config.pos_embed_max_size * self.size_unit
+
     def shift(self) -> float:
         """By the number of patches."""
-        patch = self.parts["transformer"].config.patch_size
-        return size_shift(self.scheduler, (self.latent_shape[-1] // patch) ** 2, 1.16)
+        return size_shift(self.scheduler, patch_count(self.latent_shape, self.size_unit), 1.16)
 
     def unused(self) -> Collection[str]:
         """Queries of the text in the last block."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 
+from ...compute.device import to_device
 from ...errors import ModelError
 from ..checks import INDEX_FILE
 from ..conditioning import Conditioning, tensors
@@ -17,16 +18,17 @@ from ..latents import LatentScale, latent_scale
 from ..stable_diffusion import StableDiffusion
 from ..weights import check_settings
 
+SIZES = 6  # that it is told: height and width of the original, top and left, height and width
+
 
 @dataclass
 class StableDiffusionXL(StableDiffusion):
     """A StableDiffusionXLPipeline with both text encoders: the base, not the refiner.
 
-    The sizes that it is told are public and the same for every picture: uncropped, as large as the
-    base draws. What a picture was scaled from is not told, since that would be a private number.
+    The sizes that it is told are public: uncropped, as large as the base draws, or as the bucket
+    is. What a picture was scaled from is not told, since that would be a private number.
     """
 
-    any_size: ClassVar = False  # its conditions say one size for all pictures
     family: ClassVar = "stable-diffusion-xl"
     components: ClassVar = {
         **StableDiffusion.components,
@@ -64,7 +66,7 @@ class StableDiffusionXL(StableDiffusion):
                 f"{folder}: the text encoders' widths together do not fit the denoiser's"
                 " cross-attention"
             )
-        told = second.projection_dim + len(self.told_sizes) * config.addition_time_embed_dim
+        told = second.projection_dim + SIZES * config.addition_time_embed_dim
         if config.projection_class_embeddings_input_dim != told:
             raise ModelError(
                 f"{folder}: the denoiser is not told a pooled text and six sizes, as the SDXL base"
@@ -75,12 +77,6 @@ class StableDiffusionXL(StableDiffusion):
         lengths = {tokenizer.model_max_length for _, tokenizer in self.readers}
         if len(lengths) > 1:
             raise ModelError(f"{folder}: its two text encoders read texts of different lengths")
-
-    @property
-    def told_sizes(self) -> tuple[int, ...]:
-        """Original height and width, top and left of the crop, height and width of the target."""
-        side = self.info.resolution
-        return (side, side, 0, 0, side, side)
 
     @property
     def scale(self) -> LatentScale:
@@ -105,16 +101,17 @@ class StableDiffusionXL(StableDiffusion):
             row = torch.arange(len(last), device=last.device)
             pooled = self.text_encoder_2.text_projection(last[row, end])
         text = torch.cat([of.hidden_states[-2] for of in read], -1)
-        sizes = torch.tensor(self.told_sizes, dtype=text.dtype, device=text.device)
-        return {"text": text, "pooled": pooled, "sizes": sizes.expand(len(text), -1)}
+        return {"text": text, "pooled": pooled}
 
-    def condition(self, texts: Sequence[str]) -> Conditioning:
-        """Text, pooled text and sizes of prompts.
+    def embed_texts(
+        self, texts: Sequence[str], ids_of: Callable[[Any, Sequence[str]], torch.Tensor]
+    ) -> Conditioning:
+        """Text and pooled text.
 
         Zeros for the empty one, where the pipeline's `force_zeros_for_empty_prompt` says so: what
         it is guided away from.
         """
-        read = tensors(super().condition(texts))
+        read = tensors(super().embed_texts(texts, ids_of))
         if self.zeros_for_empty:
             told = torch.tensor([bool(text) for text in texts], device=self.told_on)
             for name in ("text", "pooled"):
@@ -122,10 +119,19 @@ class StableDiffusionXL(StableDiffusion):
                 read[name] = part * told.view(-1, *[1] * (part.ndim - 1)).to(part.dtype)
         return read
 
-    def _told(self, condition: Any, guidance_scale: float = 1.0) -> dict[str, Any]:
-        added = {"text_embeds": condition["pooled"], "time_ids": condition["sizes"]}
+    def _told(
+        self, condition: Any, noisy: torch.Tensor, guidance_scale: float = 1.0
+    ) -> dict[str, Any]:
         text = condition["text"]
-        return {**super()._told(text, guidance_scale), "added_cond_kwargs": added}
+        factor = self.info.resolution // self.info.latent_shape[1]
+        height, width = (factor * side for side in noisy.shape[-2:])
+        # of original and target, and between them where the crop begins
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=text.dtype)
+        added = {
+            "text_embeds": condition["pooled"],
+            "time_ids": to_device(sizes, text.device).expand(len(text), -1),
+        }
+        return {**super()._told(text, noisy, guidance_scale), "added_cond_kwargs": added}
 
     @property
     def token_parts(self) -> dict[str, int]:

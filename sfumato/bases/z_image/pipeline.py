@@ -14,7 +14,7 @@ from ...errors import ModelError
 from ..conditioning import Conditioning, tensors
 from ..facts import count_of, kl_factor, latent_info, require_channels
 from ..interface import BaseInfo
-from ..pipelines import FlowPipeline, size_shift
+from ..pipelines import FlowPipeline, patch_count, size_shift
 from ..text import tokens
 
 LENGTH = 512  # tokens that the pipeline reads, the chat's among them
@@ -44,6 +44,7 @@ class ZImage(FlowPipeline):
     encoders: ClassVar = ("text_encoder",)
     heeds: ClassVar = {"shift": True}
     even_sigmas: ClassVar = True
+    any_size: ClassVar = True
     ragged: ClassVar = True  # as many words as the prompts of a pass have, joined
 
     @classmethod
@@ -73,7 +74,7 @@ class ZImage(FlowPipeline):
             if not name.startswith(PACKED)
         }
 
-    def read(self, prompts: Sequence[str]) -> Conditioning:
+    def read(self, prompts: Sequence[str], *, cut: bool = False) -> Conditioning:
         """Last hidden states but one of the text encoder, which reads a chat; and their mask."""
         tokenizer, encoder = self.parts["tokenizer"], self.parts["text_encoder"]
 
@@ -87,7 +88,7 @@ class ZImage(FlowPipeline):
 
         ids, mask = (
             to_device(part, encoder.device)
-            for part in tokens(tokenizer, prompts, LENGTH, write=asked)
+            for part in tokens(tokenizer, prompts, LENGTH, cut=cut, write=asked)
         )
         read = encoder(ids, attention_mask=mask.bool(), output_hidden_states=True)
         return {"text": read.hidden_states[-2], "mask": mask}
@@ -107,6 +108,16 @@ class ZImage(FlowPipeline):
         """Guidance as the pipeline adds it up, with a scale one less."""
         return told + (scale - 1) * (told - empty)
 
+    @property
+    def size_unit(self) -> int:
+        """The side of a patch."""
+        return PATCH
+
+    @property
+    def longest(self) -> int:
+        """By the tables of places."""
+        return min(self.parts["transformer"].config.axes_lens[1:]) * PATCH
+
     def shift(self) -> float:
         """By the number of patches."""
-        return size_shift(self.scheduler, (self.latent_shape[-1] // PATCH) ** 2)
+        return size_shift(self.scheduler, patch_count(self.latent_shape, PATCH))

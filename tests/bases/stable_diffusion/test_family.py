@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-import torch
 
 from sfumato.bases import KOHYA_FILE, load_base, open_adapted, write_kohya
 from tests.bases.family_checks import (
-    Rows,
+    CAPTIONS,
     adapt,
     check_objective,
     check_output,
@@ -17,25 +14,13 @@ from tests.bases.family_checks import (
     draw,
     pipeline,
 )
+from tests.bases.published_unets import stable_diffusion
 
 PROMPTS = ["a picture of a circle", "cross", "square"]
 
 
-def published(pipe: Any, rows: Rows) -> torch.Tensor:
-    """As in diffusers' examples/text_to_image: mean squared error of the scheduler's target."""
-    posterior = pipe.vae.encode(rows.pixels).latent_dist
-    latents = posterior.mean + posterior.std * rows.latent_noise
-    latents = latents * pipe.vae.config.scaling_factor
-    ids = pipe.tokenizer(rows.prompts, padding="max_length", truncation=True, return_tensors="pt")
-    noisy = pipe.scheduler.add_noise(latents, rows.noise, rows.time)
-    text = pipe.text_encoder(ids.input_ids).last_hidden_state
-    predicted = pipe.unet(noisy, rows.time, text).sample
-    target = pipe.scheduler.get_velocity(latents, rows.noise, rows.time)
-    return (predicted - target).pow(2).mean((1, 2, 3))
-
-
 def test_the_objective(tiny_base):
-    check_objective(tiny_base, PROMPTS, published)
+    check_objective(tiny_base, PROMPTS, stable_diffusion, captions=CAPTIONS)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from sfumato import verbs
 from sfumato.bases import KOHYA_FILE, load_base, open_adapted, write_kohya
 from sfumato.bases.conditioning import tensors
 from sfumato.errors import ModelError
+from tests.bases import published_unets
 from tests.bases.family_checks import (
-    Rows,
+    CAPTIONS,
     adapt,
     check_objective,
     check_output,
@@ -23,7 +23,7 @@ from tests.bases.family_checks import (
     draw,
     pipeline,
 )
-from tests.bases.tiny_pipelines import SIDE, stable_diffusion_xl
+from tests.bases.tiny_pipelines import stable_diffusion_xl
 from tests.pasted import draw_as_pasted, pixels
 
 PROMPTS = ["a picture of a circle", "cross", "square"]
@@ -34,32 +34,8 @@ def folder(tmp_path_factory):
     return stable_diffusion_xl(tmp_path_factory.mktemp("bases") / "sdxl")
 
 
-def published(pipe: Any, rows: Rows) -> torch.Tensor:
-    """As in diffusers' examples/text_to_image/train_text_to_image_sdxl.py, with the statistics of
-    latents of examples/dreambooth, and zeros for a dropped prompt, as the model was trained.
-    """
-    config = pipe.vae.config
-    mean, std = (
-        torch.tensor(v).view(1, 4, 1, 1) for v in (config.latents_mean, config.latents_std)
-    )
-    posterior = pipe.vae.encode(rows.pixels).latent_dist
-    latents = posterior.mean + posterior.std * rows.latent_noise
-    latents = (latents - mean) * config.scaling_factor / std
-    text, _, pooled, _ = pipe.encode_prompt(rows.prompts, do_classifier_free_guidance=False)
-    told = torch.tensor([bool(prompt) for prompt in rows.prompts]).float()
-    sizes = torch.tensor([[SIDE, SIDE, 0, 0, SIDE, SIDE]]).repeat(len(told), 1)
-    noisy = pipe.scheduler.add_noise(latents, rows.noise, rows.time)
-    predicted = pipe.unet(
-        noisy,
-        rows.time,
-        text * told[:, None, None],
-        added_cond_kwargs={"text_embeds": pooled * told[:, None], "time_ids": sizes},
-    ).sample
-    return (predicted - rows.noise).pow(2).mean((1, 2, 3))
-
-
 def test_the_objective(folder):
-    check_objective(folder, PROMPTS, published)
+    check_objective(folder, PROMPTS, published_unets.stable_diffusion_xl, captions=CAPTIONS)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
