@@ -11,9 +11,8 @@ from sfumato.errors import SfumatoError
 from sfumato.privacy.clipping import equal_shares
 from sfumato.privacy.mechanisms import histogram as votes
 from sfumato.privacy.mechanisms.mean import GRID
-from sfumato.privacy.mechanisms.moments import GRID as MOMENTS_GRID
-from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.privacy.mechanisms.votes import Probe
+from sfumato.releases.moments import take_moments
 
 CLIPPING = {
     "flat": (
@@ -70,7 +69,7 @@ def mechanism(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str
     if plan.get("voting"):
         return voted(plan, events)
     histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
-    moments, events = _take_moments(plan, events)
+    moments, events = take_moments(plan, events)
     once = [query for query in (probe, moments) if query is not None]
     for event in events:
         if event["type"] != "poisson_gaussian":
@@ -341,53 +340,5 @@ def _take_probe(
         "candidates": len(probe.groups),
         "kept": probe.keep,
         "training_noise_multiplier_without": probe.noise_before,
-    }
-    return query, events[:place] + events[place + 1 :]
-
-
-MOMENTS = (
-    "each unit adds its latents, scaled down in size and to the bound, in the block of its class;"
-    " in a second round the products of pairs of numbers of its residual from the noisy class mean,"
-    " scaled down to the bound before; the mean of its images, where it has several"
-)
-
-
-def _take_moments(
-    plan: Mapping[str, Any], events: list[dict[str, Any]]
-) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """The plan's class moments as a query of the certificate, and the events without their own."""
-    if not plan.get("moments"):
-        return None, events
-    moments = Moments.from_json(plan["moments"])
-    noise, rounds = moments.noise_multiplier, moments.rounds
-    own = {"type": "gaussian", "noise_multiplier": noise, "count": rounds}
-    if own not in events:
-        raise SfumatoError(
-            "the plan has class moments that its events do not pay for; make the plan again"
-        )
-    place = events.index(own)
-    query = {
-        "name": "class moments",
-        "type": "gaussian",
-        "noise": noise,
-        "count": rounds,
-        "sampling_rate": 1.0,
-        "sampler": "all units, in every round",
-        "rule_in_words": MOMENTS,
-        "sensitivity": 1.0,
-        "noise_stddev": moments.noise_stddev / MOMENTS_GRID,
-        "grid": (
-            f"the bound / {MOMENTS_GRID}: a unit's vector is rounded towards zero and its norm"
-            " checked in integers; the noise is discrete Gaussian, its variance 4 squared grid"
-            " units above the billed one: the cost of integers, as priced"
-        ),
-        "class_moments": {
-            "classes": moments.classes,
-            "numbers": moments.numbers,
-            "rounds": rounds,
-            "bounds": list(moments.bounds),
-            "divisors": list(moments.divisors),
-        },
-        "training_noise_multiplier_without": moments.noise_before,
     }
     return query, events[:place] + events[place + 1 :]

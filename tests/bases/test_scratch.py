@@ -1,4 +1,4 @@
-"""Bases of random numbers: one name, the same numbers; plain diffusers opens them; sizes."""
+"""Bases of random numbers: the same for the same name, opened by plain diffusers."""
 
 from __future__ import annotations
 

@@ -262,3 +262,33 @@ def test_one_class_has_an_overall_mean(tiny_images, tiny_base, tmp_path):
         prompt="circle",
     )  # fmt: skip
     assert made.plan.moments.classes == 1 and made.plan.moments.divisors == (24.0,)
+
+
+def test_random_numbers_are_for_the_method_that_trains_all_of_them(tiny_images, tmp_path):
+    with pytest.raises(SfumatoError, match="take --method full"):
+        adapt(tiny_images, "none:16x16x3", tmp_path / "run", "attention")
+    with pytest.raises(SfumatoError, match="SIDExSIDExCHANNELS"):
+        adapt(tiny_images, "none:15x15x3", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_without_a_public_model_a_release_says_so_and_opens_in_plain_diffusers(
+    tiny_images, tmp_path
+):
+    from diffusers import DDPMPipeline
+
+    lines = []
+    run = adapt(tiny_images, "none:16x16x3", tmp_path / "run", on_stage=lines.append)
+    assert any("no public model" in str(line) and "none:28x28x1" in str(line) for line in lines)
+    verbs.export(run, tmp_path / "model")
+    verbs.synthesize(run, 3, tmp_path / "pictures", controls=False)
+    verbs.release(tmp_path / "pictures")
+    facts = json.loads((tmp_path / "pictures" / "privacy.json").read_text())
+    assert facts["conditions"]["base"] == "none:16x16x3"
+    assert "no public model" in facts["conditions"]["base_data"]
+    assert not any("public base model" in line for line in facts["conditions"]["not_covered"])
+    assert "no public model was used" in (tmp_path / "pictures" / "report.html").read_text()
+    pipe = DDPMPipeline.from_pretrained(tmp_path / "model" / "model")
+    # a null class, one of no picture, and one for each class
+    assert pipe.unet.config.num_class_embeds == 5
