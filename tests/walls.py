@@ -36,7 +36,8 @@ ARGUED = {
     "privacy/random/on_device.py": {"is_cpu", "is_cuda"},
 }
 METHODS = {"full", "attention", "lora", "loda", "embedding", "saliency", "inversion", "evolution"}
-KINDS = {"aggregation", "probe"}  # fields of a plan of which one kind of method alone has each
+# fields of a plan of which one kind of method alone has each
+KINDS = {"aggregation", "probe", "moments"}
 FLAGS = {"errors", "options", "methods", "planning.task"}
 TOP = {"__init__.py", "__main__.py", "errors.py"}
 PARAMETERS = 12

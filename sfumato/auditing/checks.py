@@ -17,6 +17,7 @@ from . import (
     embeddings,
     large,
     methods,
+    moments,
     noise,
     oneshot,
     parity,
@@ -73,9 +74,14 @@ def m1(now: Settings) -> Iterator[Finding]:
     """
     for family, kind in _models(now):
         yield replay.sensitivity(dummy_subject(family, kind), now.seed, more=now.more)
-    dummies = (*oneshot.mechanisms(), *embeddings.mechanisms(), *voting.mechanisms())
-    for mechanism in dummies:
+    for mechanism in _queries():
         yield oneshot.neighbours(mechanism, now.seed)
+
+
+def _queries() -> list[oneshot.OneShot]:
+    """Every query beside training, on dummy data."""
+    rooms = (oneshot, embeddings, voting, moments)
+    return [query for room in rooms for query in room.mechanisms()]
 
 
 def m2(now: Settings) -> Iterator[Finding]:
@@ -156,8 +162,7 @@ def b3(now: Settings) -> Iterator[Finding]:
 
 def h(now: Settings) -> Iterator[Finding]:
     """One-shot queries: noise of the declared size at sensitivities other than 1, on the grid."""
-    dummies = (*oneshot.mechanisms(), *embeddings.mechanisms(), *voting.mechanisms())
-    for mechanism in dummies:
+    for mechanism in _queries():
         yield oneshot.noise(mechanism, now.seed, now.alpha)
 
 

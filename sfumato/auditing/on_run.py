@@ -26,6 +26,7 @@ from . import (
     conduct,
     embeddings,
     methods,
+    moments,
     noise,
     oneshot,
     parity,
@@ -298,11 +299,18 @@ def _histogram(plan: Plan) -> oneshot.OneShot:
     return oneshot.histogram(plan.max_per_unit, sigma)
 
 
+def _moments(plan: Plan) -> oneshot.OneShot:
+    asked = plan.moments
+    assert asked is not None and asked.noise_multiplier is not None
+    return moments.sums(asked.rounds - 1, asked.noise_multiplier)
+
+
 # a plan's field -> the query that is paid for where it is set
 QUERIES: dict[str, Callable[[Plan], oneshot.OneShot]] = {
     "aggregation": _aggregation,
     "base_vote": _base_vote,
     "histogram_noise_multiplier": _histogram,
+    "moments": _moments,
     "probe": _probe,
     "voting": _votes,
 }

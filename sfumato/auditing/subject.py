@@ -77,6 +77,7 @@ def changed(plan: Plan, **changes) -> Plan:
         "histogram_noise_multiplier": None,
         "probe": None,
         "base_vote": None,
+        "moments": None,
         "retry_steps": 0,
         "rounding": None,
     }

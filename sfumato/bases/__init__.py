@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         load_base,
         open_adapted,
         origin_of,
+        own_name,
         parts_without,
         pipeline_class,
         reads_prompts,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     )
     from .population import POPULATION_FILE, load_population, save_population
     from .schedules import is_scheduler
+    from .scratch import PROPOSED, scratch_name
     from .stable_diffusion import around
 
 _HOMES = {
@@ -95,16 +97,19 @@ _HOMES = {
     "name_token": "embeds",
     "open_adapted": "open",
     "POPULATION_FILE": "population",
+    "PROPOSED": "scratch",
     "load_population": "population",
     "save_population": "population",
     "origin_of": "open",
     "parts_without": "open",
+    "own_name": "open",
     "pipeline_class": "open",
     "read_embeds": "embeds",
     "reads_prompts": "open",
     "replace_embeds": "embeds",
     "resolve_base": "open",
     "save_embeds": "embeds",
+    "scratch_name": "scratch",
     "save_loda": "loda",
     "save_lora": "adapters",
     "shared_tokens": "embeds",
@@ -128,6 +133,7 @@ __all__ = [
     "LORA_FILE",
     "Base",
     "BaseInfo",
+    "PROPOSED",
     "LoDA",
     "TextBase",
     "add_loda",
@@ -160,12 +166,14 @@ __all__ = [
     "save_population",
     "origin_of",
     "parts_without",
+    "own_name",
     "pipeline_class",
     "read_embeds",
     "reads_prompts",
     "replace_embeds",
     "resolve_base",
     "save_embeds",
+    "scratch_name",
     "save_loda",
     "save_lora",
     "shared_tokens",

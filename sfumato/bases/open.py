@@ -32,6 +32,7 @@ from .population import POPULATION_FILE
 from .prx import PRX
 from .qwen_image import QwenImage
 from .sana import Sana
+from .scratch import scratch_folder, scratch_name
 from .single import folder_from_file, is_single_file
 from .stable_diffusion import StableDiffusion
 from .stable_diffusion_3 import StableDiffusion3
@@ -149,6 +150,15 @@ def bundled_bases() -> dict[str, Path]:
     return {p.parent.name: p.parent for p in sorted(BUNDLED.glob(f"*/{INDEX_FILE}"))}
 
 
+def own_name(name_or_path: str | Path) -> str | None:
+    """The name by which sfumato itself has a base, bundled or of random numbers; None for a path.
+
+    SfumatoError for random numbers of a size that there is not.
+    """
+    known = str(name_or_path)
+    return known if known in bundled_bases() else scratch_name(known)
+
+
 def resolve_base(name_or_path: str | Path) -> Path:
     """The folder of a bundled base's name, or of a path (the folder inside an exported pipeline).
 
@@ -157,6 +167,8 @@ def resolve_base(name_or_path: str | Path) -> Path:
     bundled = bundled_bases()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
+    if scratch := scratch_name(name_or_path):
+        return scratch_folder(scratch)
     folder = Path(name_or_path)
     if is_single_file(folder):
         raise ModelError(_of_one_file(folder))

@@ -54,13 +54,14 @@ class Adaptation(Adapted):
 
     `row_losses` is the objective and `exact_losses` the same in single precision (for self-checks);
     `learning_rate_factor` exceptions to the common rate; `condition` the denoiser's condition of
-    each label int64 [B] as it is now, -1 for the empty prompt.
+    each label int64 [B] as it is now, -1 for the empty prompt; `classes` how many labels there are.
     """
 
     row_losses: Callable[[Batch], torch.Tensor]
     exact_losses: Callable[[Batch], torch.Tensor]
     learning_rate_factor: dict[str, float] = field(default_factory=dict)
     condition: Callable[[torch.Tensor], Conditioning] | None = None
+    classes: int = 0
 
     def conditions(self, classes: int) -> Conditioning:
         """The condition of each class, and last of the empty prompt, as they are now."""
@@ -173,6 +174,7 @@ def adaptation(
         reads_prompts=bool(taught),
         learning_rate_factor=factors,
         condition=embed,
+        classes=len(prompts.prompts),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..options import option
 from .given import Given
-from .trained import Trained
+from .warm_up.method import Warmed
 
 if TYPE_CHECKING:
     from ..bases import Base
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Attention(Trained):
+class Attention(Warmed):
     """Trains whole attention blocks (section 3).
 
     Norms, projections, self- and cross-attention, feed-forward. Blocks are counted in the order

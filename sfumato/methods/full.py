@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .given import Given
-from .trained import Trained
+from .warm_up.method import Warmed
 
 if TYPE_CHECKING:
     from ..bases import Base
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Full(Trained):
+class Full(Warmed):
     """Train every tensor of the denoiser that can learn; autoencoder and text encoder stay frozen.
 
     The baseline: the best published quality at low resolution, at the price of noise that grows
@@ -22,6 +22,7 @@ class Full(Trained):
     """
 
     name = "full"
+    from_nothing = True
 
     def apply(self, base: Base, given: Given) -> Adaptation:
         """Makes every denoiser parameter trainable, and the rows that a class table has in use."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..privacy.ledger.public import PublicInput
     from ..privacy.mechanisms.histogram import VoteHistogram
     from ..privacy.mechanisms.mean import Aggregation
+    from ..privacy.mechanisms.moments import Moments
     from ..privacy.mechanisms.votes import Probe
     from ..privacy.plan import Plan
     from ..privacy.random.keys import RunKey
@@ -45,6 +46,8 @@ class Mechanisms:
         probe: A noisy ranking before training, for at most `probe_share` more training noise.
         aggregation: One noisy sum, in place of training.
         voting: A noisy histogram in every step, in place of training.
+        moments: Noisy class moments before training, for at most `moments_share` more training
+            noise.
     """
 
     schedule: Schedule
@@ -54,6 +57,8 @@ class Mechanisms:
     probe_share: float = 0.02
     aggregation: Aggregation | None = None
     voting: VoteHistogram | None = None
+    moments: Moments | None = None
+    moments_share: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class Method(Options):
             is one noisy sum.
         learns_weights: Whether a checkpoint between its steps is a model, which draws samples.
         every_class: Whether it needs an image of every class.
+        from_nothing: Whether it can learn from random numbers in place of a public base.
         compares: Whether its report shows tokens beside the released one (`controls`).
         less_noise: What would put less noise on the answer at the same epsilon, as advice.
         stages: What of a run has a number format of its own (`formats`).
@@ -143,6 +149,7 @@ class Method(Options):
     takes_steps: ClassVar[bool] = True
     learns_weights: ClassVar[bool] = True
     every_class: ClassVar[bool] = False
+    from_nothing: ClassVar[bool] = False
     compares: ClassVar[bool] = False
     less_noise: ClassVar[str] = "train fewer numbers (--method lora or embedding)"
     stages: ClassVar[tuple[str, ...]] = ("encode", "train", "sample", "decode")
@@ -412,12 +419,15 @@ class Method(Options):
         """SfumatoError for a run that cannot go on, replay or not."""
 
     @classmethod
-    def require_retry(cls, plan: Plan, selected: Sequence[str] | None) -> None:
+    def require_retry(
+        cls, plan: Plan, selected: Sequence[str] | None, moments: str | None = None
+    ) -> None:
         """SfumatoError if a new attempt would ask for what the retry reserve does not pay.
 
         Args:
             plan: The run's plan.
             selected: What its probe has chosen; None before it has.
+            moments: Hash of its class moments; None before the ledger knows them.
         """
 
     # Afterwards: what is shown beside the answer.

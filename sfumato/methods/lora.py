@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .given import Given
 from .low_rank import LowRank
+from .warm_up.method import Warmed
 
 if TYPE_CHECKING:
     from ..bases import Base
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Lora(LowRank):
+class Lora(LowRank, Warmed):
     """LoRA: y = W0 x + (alpha / rank) B A x on the chosen projections (section 3).
 
     With `freeze_a` only B trains: half the noise dimensions, and the model stays linear in what

@@ -46,6 +46,7 @@ class Workspace(ABC):
         execution: What is done now and what stays.
         checkpoint: (facts, tensors) to go on from.
         selected: What the plan's probe has chosen, once the ledger knows it.
+        moments: Hash of the run's noisy class moments, once the ledger knows it.
         on_stage: Takes a line for every stage.
     """
 
@@ -57,6 +58,7 @@ class Workspace(ABC):
     execution: Execution
     checkpoint: tuple[Mapping[str, Any], dict[str, torch.Tensor]] | None
     selected: Sequence[str] | None
+    moments: str | None
     on_stage: Callable[[str], None]
 
     @abstractmethod

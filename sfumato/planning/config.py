@@ -168,9 +168,9 @@ def _require_named(path: Path, tables: Mapping[str, Options]) -> None:
 
 
 def _bundled(base: str) -> bool:
-    from ..bases import bundled_bases  # here: the command line asks before torch is loaded
+    from ..bases import own_name  # here: the command line asks before torch is loaded
 
-    return base in bundled_bases()
+    return own_name(base) is not None
 
 
 def require_new(path: Path, force: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import safetensors.torch
 
-from ..bases import Base, bundled_bases, load_base
+from ..bases import Base, load_base, own_name, scratch_name
 from ..compute.device import seeded
 from ..errors import SfumatoError
 from ..methods import Given, Prepared, Prompts
@@ -91,6 +91,11 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     privacy, method = task.privacy, task.method
     if privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
+    if scratch_name(task.base) and not method.from_nothing:
+        raise SfumatoError(
+            f"--base none: --method {method.name} needs a model that knows something, and random"
+            " numbers know nothing: take --method full"
+        )
     require_list(facts)
     doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
     opened = open_to_share(task.performance, lambda: load_base(task.base))
@@ -259,6 +264,8 @@ def _plan(
             probe_share=asks.probe_share,
             aggregation=asks.aggregation,
             voting=votes,
+            moments=asks.moments,
+            moments_share=asks.moments_share,
             captions=texts[0],
             prompts_file=texts[1],
             base_vote=task.base_vote,
@@ -270,8 +277,8 @@ def _plan(
 
 
 def named_in_plan(base: str) -> str:
-    """A bundled base by its name, another by its whole path."""
-    return base if base in bundled_bases() else str(Path(base).resolve())
+    """A base of sfumato's own by its name, another by its whole path."""
+    return own_name(base) or str(Path(base).resolve())
 
 
 def _use_buckets(base: Base, task: Task) -> None:

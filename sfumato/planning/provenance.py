@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..bases import bundled_bases, contents_of_files, origin_of, resolve_base, weight_files
+from ..bases import contents_of_files, origin_of, own_name, resolve_base, weight_files
 from ..bases.checks import digest_of_file
 from ..errors import ModelError, SfumatoError
 from ..privacy.ledger.datasets import TERMS, inherited_charges
@@ -69,7 +69,7 @@ def trace_base(base: str, book: Ledger | None) -> tuple[dict[str, Any], ...]:
     marked PRIVATE, for weights that a run of this ledger made and did not export (whatever the file
     is called now), and beside a certificate that does not fit.
     """
-    if str(base) in bundled_bases():
+    if own_name(base):
         return ()
     folder = resolve_base(base)
     require_public_place(folder, "--base", ModelError)

@@ -83,7 +83,7 @@ def require_base(base: str | Path | None) -> str:
     raise SfumatoError(
         "--base is required, a public model that knows your kind of picture: name a"
         f" pipeline folder, or a bundled one ({', '.join(bundled_bases())};"
-        " `sfumato bases` shows what each has seen)"
+        " `sfumato bases` shows what each has seen), or none to start from random numbers"
     )
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..bases import PROPOSED, scratch_name
 from ..methods import Prepared, Prompts, reach
 from ..methods.prompts import unknown_words
 from ..records import RecordSet, people_apart, repeats_said, spelling
@@ -46,7 +47,14 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     remarks += [] if repeated is None else [repeated]
     if records.captions is not None:
         remarks.append(CAPTIONS_TRAIN if plan.captions else CAPTIONS_COMPARED)
-    remarks += [*_on_words(prepared), *_on_plurals(prepared)]
+    if scratch_name(plan.base):
+        side = prepared.base.resolution
+        remarks.append(
+            f"no public model: {plan.trainable:,} random numbers learn pictures of {side}x{side};"
+            f" sizes are named, such as {', '.join(PROPOSED)}"
+        )
+    else:
+        remarks += [*_on_words(prepared), *_on_plurals(prepared)]
     if records.unit_column:  # always one, where files are DICOM
         remarks += [*people_apart(records), *spelling(records)]
     remarks += reach.remarks(prepared.options, len(getattr(prepared.adaptation, "trainable", ())))

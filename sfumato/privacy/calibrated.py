@@ -1,4 +1,4 @@
-"""Noise of the queries before training: of the probe, and of the vote for a base."""
+"""Noise of the queries before training: of the probe, the vote for a base, and class moments."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from functools import partial
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Event
 from sfumato.privacy.mechanisms.base_vote import BaseVote
+from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.privacy.mechanisms.votes import Probe
-from sfumato.privacy.pricing import one_shot_events, probe_event, vote_events
+from sfumato.privacy.pricing import (
+    moments_events,
+    one_shot_events,
+    probe_event,
+    vote_events,
+)
 from sfumato.privacy.request import Request
 
 
@@ -43,3 +49,43 @@ def calibrated_vote(asked: Request, vote: BaseVote, grid: float) -> BaseVote:
     before = accounting.calibrate(others, asked.sampling_rate, total, asked.epsilon, *terms)
     own = accounting.calibrate((), 1.0, 1, asked.base_vote_epsilon, *terms)
     return replace(vote, noise_multiplier=own, noise_before=before)
+
+
+def calibrated_moments(
+    asked: Request, moments: Moments, grid: float, last: Callable[[float], Event]
+) -> Moments:
+    """The class moments with the least noise that leaves training its share.
+
+    Args:
+        asked: The request.
+        moments: Without noise.
+        grid: Discretisation of the accountant.
+        last: Noise multiplier -> training's event.
+
+    Returns:
+        The same with their noise, and with the noise that training would need without them.
+
+    Raises:
+        ValueError: No noise is cheap enough.
+    """
+    terms = (asked.epsilon, asked.delta, asked.relation, grid)
+    others = (
+        *vote_events(asked.base_vote),
+        *one_shot_events(asked.histogram_noise_multiplier, None, asked.n_units),
+    )
+    total = asked.steps + asked.retry_steps
+    before = accounting.calibrate(others, asked.sampling_rate, total, *terms)
+
+    def event(noise_multiplier: float) -> Event:
+        (found,) = moments_events(replace(moments, noise_multiplier=noise_multiplier))
+        return found
+
+    training = last(before * (1 + asked.moments_share))
+    try:
+        noise = accounting.calibrate_probe(others, event, training, *terms)
+    except ValueError as error:
+        raise ValueError(
+            "no class moments are cheap enough for this share of the budget: raise"
+            " --warm-up-share, or leave --warm-up out"
+        ) from error
+    return replace(moments, noise_multiplier=noise, noise_before=before)

@@ -62,6 +62,7 @@ def check_numbers(plan: Fields) -> None:
     noised += (len(plan.probe.groups) if plan.probe else 0) + (
         plan.aggregation.numbers if plan.aggregation else 0
     )
+    noised += plan.moments.released if plan.moments else 0
     if noised > accounting.MOST_NUMBERS:
         raise ValueError(
             "a plan adds noise to at most 2^54 numbers over all steps: train fewer weights or steps"
@@ -118,6 +119,17 @@ def check_aggregation(plan: Fields) -> None:
         raise ValueError("an aggregation has a grid of its own: leave the rounding out")
     if own.rule == "unit" and plan.clip_norm != 1.0:
         raise ValueError("unit vectors have norm 1: leave clip_norm out")
+
+
+def check_moments(plan: Fields) -> None:
+    """ValueError unless class moments come before training, and have a block for each class."""
+    own = plan.moments
+    if own is None:
+        return
+    if plan.aggregation is not None or plan.voting is not None or plan.probe is not None:
+        raise ValueError("class moments go before training, and with no probe: leave one out")
+    if own.classes != len(plan.classes):
+        raise ValueError("the class moments have one block for each class")
 
 
 def check_voting(plan: Fields) -> None:

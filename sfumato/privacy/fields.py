@@ -11,6 +11,7 @@ from sfumato.privacy.events import Event
 from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
+from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.rounding import Rounding
 
@@ -62,6 +63,7 @@ class Fields:
         prompts_file: SHA-256 of public prompts that were given for synthesis.
         base_vote: The noisy votes among public bases that decided which is `base`; the fields that
             price the plan are the same whatever base it is.
+        moments: The noisy class moments that warm the model up before training.
     """
 
     method: str
@@ -103,3 +105,4 @@ class Fields:
     captions: bool | None = None
     prompts_file: str | None = None
     base_vote: BaseVote | None = None
+    moments: Moments | None = None

@@ -14,16 +14,18 @@ from functools import partial
 from typing import Any
 
 from sfumato.privacy import accounting, checks, clipping, events
-from sfumato.privacy.calibrated import calibrated_probe, calibrated_vote
+from sfumato.privacy.calibrated import calibrated_moments, calibrated_probe, calibrated_vote
 from sfumato.privacy.events import Event
 from sfumato.privacy.fields import Fields
 from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
+from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.pricing import (
     events_of,
     main_event,
+    moments_events,
     one_shot_events,
     own_event,
     price_after,
@@ -38,7 +40,7 @@ _TUPLES = ("classes", "prompts", "target_modules", "opt_ins")
 # fields that a plan which does not use them leaves out
 _LATER = (
     *("probe", "clip_groups", "aggregation", "rounding"),
-    *("captions", "prompts_file", "voting", "base_vote"),
+    *("captions", "prompts_file", "voting", "base_vote", "moments"),
 )
 
 
@@ -64,6 +66,8 @@ class Plan(Fields):
         if self.voting is not None:
             checks.check_voting(self)
         checks.check_base_vote(self)
+        if self.moments is not None:
+            checks.check_moments(self)
         if self.rounding is not None:
             self.rounding.check(
                 self.clip().sensitivity, self.trainable, self.n_units, self.noise_multiplier
@@ -232,6 +236,8 @@ class Plan(Fields):
             body["voting"] = VoteHistogram.from_json(body["voting"])
         if "base_vote" in body:
             body["base_vote"] = BaseVote.from_json(body["base_vote"])
+        if "moments" in body:
+            body["moments"] = Moments.from_json(body["moments"])
         return cls(**body)
 
     @property
@@ -265,15 +271,18 @@ def make_plan(request: Request) -> Plan:
         asked.probe, noise_multiplier=asked.probe.noise_multiplier or 1.0
     )
     vote = asked.base_vote and replace(asked.base_vote, noise_multiplier=1.0)
+    known = asked.moments and replace(asked.moments, noise_multiplier=1.0)
     one_shot = (
         *vote_events(vote),
         *one_shot_events(asked.histogram_noise_multiplier, tried, asked.n_units),
+        *moments_events(known),
     )
     checked = draft(
         noise_multiplier=1.0,
         epsilon=0.0,
         probe=tried,
         base_vote=vote,
+        moments=known,
         events=(*one_shot, last(1.0)),
     )
     if not of_all:
@@ -288,7 +297,11 @@ def make_plan(request: Request) -> Plan:
         probe = calibrated_probe(asked, probe, checked.grid, last)
         draft = partial(draft, probe=probe)
     beside = one_shot_events(asked.histogram_noise_multiplier, probe, asked.n_units)
-    one_shot = (*votes, *beside)
+    moments = asked.moments
+    if moments is not None:
+        moments = calibrated_moments(asked, moments, checked.grid, last)
+        draft = partial(draft, moments=moments)
+    one_shot = (*votes, *beside, *moments_events(moments))
     noise_multiplier = accounting.calibrate(
         one_shot, rate, total, checked.epsilon_target, asked.delta, asked.relation, checked.grid
     )

@@ -14,6 +14,7 @@ from sfumato.privacy.fields import Fields
 from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
+from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.privacy.mechanisms.votes import Probe
 
 
@@ -26,7 +27,7 @@ def events_of(plan: Fields) -> tuple[Event, ...]:
         plan.steps + plan.retry_steps,
     )
     beside = one_shot_events(plan.histogram_noise_multiplier, plan.probe, plan.n_units)
-    return (*vote_events(plan.base_vote), *beside, last)
+    return (*vote_events(plan.base_vote), *beside, *moments_events(plan.moments), last)
 
 
 def sums_of_all(aggregation: Aggregation | None, voting: VoteHistogram | None) -> bool:
@@ -72,6 +73,15 @@ def vote_events(vote: BaseVote | None) -> tuple[Event, ...]:
     if vote.noise_multiplier is None:
         raise ValueError("the vote for a base has no noise multiplier: make the plan again")
     return (Gaussian(vote.noise_multiplier),)
+
+
+def moments_events(moments: Moments | None) -> tuple[Event, ...]:
+    """What class moments cost with their own noise: one Gaussian over all units in each round."""
+    if moments is None:
+        return ()
+    if moments.noise_multiplier is None:
+        raise ValueError("the class moments have no noise multiplier: make the plan again")
+    return (Gaussian(moments.noise_multiplier, moments.rounds),)
 
 
 def probe_event(probe: Probe, n_units: int, noise_multiplier: float) -> Event:

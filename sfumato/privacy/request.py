@@ -11,6 +11,7 @@ from sfumato.privacy import accounting, checks
 from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import Aggregation
+from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.privacy.mechanisms.votes import Probe
 
 # The constants of the papers: one of a whole gradient (arXiv 2206.07136), one of a single matrix's
@@ -38,6 +39,7 @@ class Request:
         probe: A ranking to pay for. Where it has no noise multiplier it gets the least with which
             training needs at most `probe_share` more noise than without it.
         base_vote: A vote among bases to pay for; alone it costs `base_vote_epsilon`.
+        moments: Class moments to pay for, in the same way with `moments_share`.
     """
 
     method: str
@@ -76,6 +78,8 @@ class Request:
     prompts_file: str | None = None
     base_vote: BaseVote | None = None
     base_vote_epsilon: float = 0.1
+    moments: Moments | None = None
+    moments_share: float = 0.1
 
     def __post_init__(self) -> None:
         accounting.check_epsilon(self.epsilon)
@@ -119,6 +123,12 @@ class Request:
             raise ValueError(
                 f"the epsilon of the vote for a base must lie above 0 and below that of the run"
                 f" ({self.epsilon:g}): lower --match-epsilon"
+            )
+        if self.moments is not None and not (
+            checks.is_number(self.moments_share) and 0 < self.moments_share <= 1
+        ):
+            raise ValueError(
+                "moments_share must lie in (0, 1]: 0.1 lets the training noise rise by 10 %"
             )
 
     @property

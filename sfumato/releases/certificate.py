@@ -15,7 +15,13 @@ from sfumato.releases.audited import audit_facts
 from sfumato.releases.facts import CertificateFacts, LedgerFacts
 from sfumato.releases.figures import PAGES, RELATIONS
 from sfumato.releases.mechanism import mechanism
-from sfumato.releases.origins import base_in_words, public_in_words, public_inputs
+from sfumato.releases.origins import (
+    NO_MODEL,
+    OF_NOTHING,
+    base_in_words,
+    public_in_words,
+    public_inputs,
+)
 from sfumato.releases.prices import DELTA_FLOOR, GRID, prices_of
 from sfumato.releases.statements import (
     KEY_KEPT,
@@ -31,12 +37,15 @@ FORMAT = "sfumato-privacy/1"
 SINCE = ("looks", "selections", "later_choices")  # as of the release, which asks the ledger again
 LARGE_DELTA = "delta is not below 1/n"
 
+OF_THE_BASE = (
+    "The pictures the public base model was trained on: the guarantee is conditional on that base."
+)
 NOT_COVERED = (
     (
         "The raw images where they are kept, and side channels of the machine during training"
         " (timing, memory, power)."
     ),
-    "The pictures the public base model was trained on: the guarantee is conditional on that base.",
+    OF_THE_BASE,
     "A unit that also appears in another unit's images.",
     "Facts that hold for the population as a whole and would be learned without any single unit.",
     "The facts listed under public_facts, which the operator declared public.",
@@ -121,6 +130,7 @@ def build_privacy_json(
             "class shares come from a histogram the plan did not pay for; declare them or plan"
             " with one"
         )
+    nothing = str(plan.get("base")).startswith(OF_NOTHING)
     certificate: dict[str, Any] = {
         "format": FORMAT,
         "statement": (
@@ -186,10 +196,10 @@ def build_privacy_json(
             "base": _base_name(facts.base or plan.get("base")),
             "base_digest": facts.base_digest or plan.get("base_digest"),
             "base_licence": facts.base_licence,
-            "base_data": facts.base_data or base_in_words(facts.lineage),
+            "base_data": facts.base_data or (NO_MODEL if nothing else base_in_words(facts.lineage)),
             "lineage": [dict(ancestor) for ancestor in facts.lineage],
             "not_covered": [
-                *not_covered(unit),
+                *(s for s in not_covered(unit) if not (nothing and s == OF_THE_BASE)),
                 *(
                     []
                     if any(plan.get(name) for name in ("rounding", "aggregation", "voting"))

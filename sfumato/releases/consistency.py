@@ -18,6 +18,8 @@ from sfumato.privacy import events as dp_events
 from sfumato.privacy.mechanisms.histogram import GRID as VOTE_GRID
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import GRID
+from sfumato.privacy.mechanisms.moments import GRID as MOMENTS_GRID
+from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
 from sfumato.releases.pages import CROISSANT, check_figures
@@ -130,6 +132,8 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
             yield "votes", *_votes(query, facts)
         elif "bases" in query:
             yield "base vote", *_base_vote(query, facts)
+        elif "class_moments" in query:
+            yield "class moments", *_moments(query, facts)
         elif "sensitivity" in query:
             chosen = facts["selection"]
             ranked = sorted(zip(chosen["groups"], chosen["scores"]), key=lambda pair: -pair[1])[
@@ -226,6 +230,20 @@ def _base_vote(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]
     told = len(names) == query["bases"] and base_vote_facts(names, digests, shares, own) == said
     holds = positive(query["sensitivity"]) == 1 and enough and all_units and told
     return holds, said["statement"]
+
+
+def _moments(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
+    """Checks class moments: a unit's bound is 1, noise and rounds are what is billed."""
+    noise, classes = positive(query["noise"]), facts["public_facts"]["classes"]
+    exact = math.ceil(Fraction(noise) * MOMENTS_GRID) / MOMENTS_GRID
+    enough = math.isclose(positive(query["noise_stddev"]), exact, rel_tol=1e-12)
+    all_units = query["type"] == "gaussian" and query["sampling_rate"] == 1
+    own = query["class_moments"]
+    lists = {name: tuple(own[name]) for name in ("bounds", "divisors")}
+    made = Moments(**{**own, **lists}, noise_multiplier=noise)
+    holds = positive(query["sensitivity"]) == 1 and enough and all_units
+    holds = holds and made.rounds == query["count"] and made.classes == len(classes)
+    return holds, f"{query['count']} rounds, noise {query['noise_stddev']:.6g} of the bound on each"
 
 
 def check_page(facts: dict[str, Any], text: str) -> Iterator[Check]:

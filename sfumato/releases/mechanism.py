@@ -12,6 +12,7 @@ from sfumato.privacy.clipping import equal_shares
 from sfumato.privacy.mechanisms import histogram as votes
 from sfumato.privacy.mechanisms.mean import GRID
 from sfumato.privacy.mechanisms.votes import Probe
+from sfumato.releases.moments import take_moments
 
 CLIPPING = {
     "flat": (
@@ -68,7 +69,8 @@ def mechanism(plan: Mapping[str, Any], events: list[dict[str, Any]]) -> dict[str
     if plan.get("voting"):
         return voted(plan, events)
     histogram, (probe, events) = plan.get("histogram_noise_multiplier"), _take_probe(plan, events)
-    once = [] if probe is None else [probe]
+    moments, events = take_moments(plan, events)
+    once = [query for query in (probe, moments) if query is not None]
     for event in events:
         if event["type"] != "poisson_gaussian":
             noise = event.get("noise_multiplier", event.get("epsilon"))

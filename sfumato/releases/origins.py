@@ -11,6 +11,8 @@ from typing import Any
 from sfumato.privacy.ledger.entries import TakenAsPublic
 
 DECLARED = "public data, by the operator's declaration"
+OF_NOTHING = "none:"  # how the name of a base of random numbers begins in a plan
+NO_MODEL = "random numbers of a public seed: no public model and no public images were used"
 
 
 def public_inputs(rows: Iterable[TakenAsPublic]) -> list[dict[str, Any]]:

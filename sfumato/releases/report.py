@@ -17,6 +17,7 @@ from sfumato.releases.cards import CLASS_SHARES
 from sfumato.releases.cards import render as render_template
 from sfumato.releases.contents import Contents
 from sfumato.releases.figures import RELATIONS, number, tables, unit_phrase
+from sfumato.releases.origins import NO_MODEL
 from sfumato.releases.shown import by_class, controls_drawn, samples
 from sfumato.releases.statements import public_inputs
 
@@ -103,7 +104,9 @@ def plan_rows(certificate: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "Base model",
             certificate["conditions"]["base"],
-            "public; the guarantee is conditional on it" + _voted(certificate),
+            "random numbers: no public model was used"
+            if certificate["conditions"]["base_data"] == NO_MODEL
+            else "public; the guarantee is conditional on it" + _voted(certificate),
         ),
         ("Method", m["method"], None if facts["rank"] is None else f"rank {facts['rank']}"),
         (

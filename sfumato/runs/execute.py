@@ -143,6 +143,7 @@ def _train(
         execution=execution,
         checkpoint=start.checkpoint,
         selected=ranks.on_first_rank(lambda: run.selected),
+        moments=ranks.on_first_rank(lambda: run.moments),
         on_stage=on_stage,
         run=run,
         tell=tell,
@@ -351,7 +352,7 @@ def continue_run(run: Run, records: RecordSet, new_attempt: bool) -> Start:
             )
         run.record(Replayed(attempt=number, from_step=step))
         return Start(number, last.salt, found)
-    method.require_retry(run.plan, run.selected)
+    method.require_retry(run.plan, run.selected, run.moments)
     if run.undecided:
         raise SfumatoError(
             "the run stopped before its base was chosen, and the retry reserve pays for training"

@@ -33,7 +33,7 @@ from ..privacy.ledger.entries import (
 )
 from ..privacy.ledger.faults import LedgerError
 from ..privacy.ledger.ledger import Ledger
-from ..privacy.ledger.notes import Audited, Matched
+from ..privacy.ledger.notes import Audited, Matched, MomentsMade
 from ..privacy.ledger.public import PublicInput
 from ..privacy.ledger.runs import RunLedger
 from ..privacy.plan import Plan
@@ -291,6 +291,12 @@ class Run:
         """What the plan's own probe has chosen; None before it has, or without a probe."""
         noted = self.ledger.entries(Probed)
         return tuple(noted[-1].selected) if noted else None
+
+    @property
+    def moments(self) -> str | None:
+        """Hash of the noisy class moments, as the ledger knows it; None before, or without."""
+        noted = self.ledger.entries(MomentsMade)
+        return noted[-1].moments if noted else None
 
     @property
     def start(self) -> dict[str, Any]:

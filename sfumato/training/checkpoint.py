@@ -94,16 +94,18 @@ class State:
                     "the checkpoint belongs to another model: resume with the run's own options"
                 )
             where = parameter.device
-            here = {
-                key: to_device(tensors[f"{key}/{name}"], where)
-                for key in ("average", "exp_avg", "exp_avg_sq")
-            }
+            # before the first step there are no moments yet
+            kept = ("average", *(("exp_avg", "exp_avg_sq") if step else ()))
+            here = {key: to_device(tensors[f"{key}/{name}"], where) for key in kept}
             parameter.copy_(self.shares.part(name, to_device(weight, where)))
             own = {key: self.shares.part(name, tensor).clone() for key, tensor in here.items()}
             self.average[name] = own.pop("average")
             # the count of steps stays where the optimiser has it, in host memory
-            self.optimizer.state[parameter] = own | {"step": tensors[f"step/{name}"].clone()}
-        self.step, self.start = step, {}
+            if step:
+                self.optimizer.state[parameter] = own | {"step": tensors[f"step/{name}"].clone()}
+        self.step = step
+        now = {n: p.detach().clone() for n, p in self.trainable.items()}
+        self.start = {} if step else now
 
 
 def write_checkpoint(

@@ -155,6 +155,11 @@ class MethodFields(TypedDict, total=False):
     freeze_a: bool
     adapter_init: Literal["gaussian", "orthonormal", "public"]
     activation: Literal["identity", "silu", "tanh", "gelu"]
+    warm_up: Literal["none", "means"]
+    warm_up_share: float
+    warm_up_steps: int
+    warm_up_size: int | None
+    warm_up_rounds: int
     keep: float | int
     choose: Literal["private", "public", "random"]
     granularity: Literal["matrix", "layer", "block"]

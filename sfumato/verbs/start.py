@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
-from ..bases import bundled_bases
+from ..bases import own_name
 from ..errors import DataError, SfumatoError
 from ..options import Options, Privacy, Project, Reading, gather, takes
 from ..planning.config import NAME, Config, require_new
@@ -163,7 +163,7 @@ def start(
     project = Project(
         images=place(images),
         test=None if test is None else place(test),
-        base=named if named in bundled_bases() else place(named),
+        base=own_name(named) or place(named),
         method="inversion" if kind == STYLE else None,
         run=place(folder / "run"),
         release=place(folder / "release"),

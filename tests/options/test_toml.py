@@ -26,6 +26,7 @@ VALID = {
     ("schedule", "time"): 1200.0,
     ("judging", "classifiers"): ("cnn",),
     ("judging", "seeds"): (1, 5),
+    **{(name, "warm_up_rounds"): 1 for name in ("attention", "lora", "full")},
 }
 
 

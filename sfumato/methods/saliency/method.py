@@ -269,7 +269,9 @@ class Saliency(LowRank):
         return super().fit(prepared, workspace)
 
     @classmethod
-    def require_retry(cls, plan: Plan, selected: Sequence[str] | None) -> None:
+    def require_retry(
+        cls, plan: Plan, selected: Sequence[str] | None, moments: str | None = None
+    ) -> None:
         """Refuses a paid retry of a run that stopped before its probe was recorded."""
         if plan.probe is not None and selected is None:
             raise SfumatoError(

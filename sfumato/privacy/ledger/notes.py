@@ -114,6 +114,16 @@ class Aggregated(Note):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MomentsMade(Note):
+    """The noisy class moments before training, by the hash of their file; once for a run."""
+
+    MARK = "moments"
+
+    moments: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Matched(Note):
     """How near public bases are to private images, as noisy votes have it.
 

@@ -104,6 +104,12 @@ class RunLedger:
             ):
                 # one vote for a base is paid for, and the run follows the one recorded
                 raise LedgerError(_ANOTHER)
+            # noise of the same address on other numbers, or a second release, is not paid for
+            if "moments" in body and any(
+                row.body.get("moments", body["moments"]) != body["moments"]
+                for row in self.ledger.chain.of(kind, self.run_id)
+            ):
+                raise LedgerError(_SAME_NOISE)
             if "model" in body and any(
                 row.body.get("attempt") == body["attempt"]
                 and row.body.get("model", body["model"]) != body["model"]

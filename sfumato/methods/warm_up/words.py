@@ -1,0 +1,41 @@
+"""Class moments in words: what they measure and cost, and when they are not worth it."""
+
+from __future__ import annotations
+
+from ...privacy.plan import Plan
+
+
+def rows(plan: Plan) -> list[tuple[str, str]]:
+    """The class moments in words, and what they cost training."""
+    own = plan.moments
+    if own is None:
+        return []
+    what = "class means" + (" and covariances" if own.rounds > 1 else "")
+    assert own.noise_before is not None  # `make_plan` has said
+    rise = plan.noise_multiplier / own.noise_before - 1
+    return [
+        ("warm-up", f"{what} of {own.numbers} numbers, all units, {own.rounds} noisy sums"),
+        ("its noise multiplier", f"{own.noise_multiplier:g} of what one unit adds, on each sum"),
+        ("warm-up noise", f"{100 * relative_noise(plan):.2g} % of a class mean's bound"),
+        (
+            "sigma without it",
+            f"{own.noise_before:.4f}, with it {plan.noise_multiplier:.4f} ({100 * rise:+.1f} %)",
+        ),
+    ]
+
+
+def relative_noise(plan: Plan) -> float:
+    """Expected norm of the noise on the class mean of least divisor, in units of its bound."""
+    own = plan.moments
+    assert own is not None and own.noise_multiplier is not None
+    return own.noise_multiplier * own.numbers**0.5 / min(own.divisors)
+
+
+def remarks(plan: Plan) -> list[str]:
+    """A warning if the noise hides the class means."""
+    if plan.moments is None or (share := relative_noise(plan)) < 0.25:
+        return []
+    return [
+        f"the noise on a class mean is {share:.2g} of the most that it can be: give a smaller"
+        " --warm-up-size or a larger --warm-up-share, or leave --warm-up out"
+    ]
