@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..methods import Prepared
 from ..options import Reading, Values
 from ..privacy.ledger.public import PublicInput
-from ..privacy.plan import Plan
 from ..records import RecordSet
+
+if TYPE_CHECKING:  # `inspect` asks what is published, without prices
+    from ..privacy.plan import Plan
 
 Listed = list[tuple[str, str]]
 CAPTIONS = "trained: yes (that they are, not what they say, nor which images have one)"

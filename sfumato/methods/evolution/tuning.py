@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...compute.device import seeded
+from ...compute.device import on_host, seeded
 from ...options import Recipe
 from ...training import LatentData, State, train_without_privacy
 from ..given import Given
@@ -41,7 +41,7 @@ def save_tuned(
     base = original_base(prepared.plan, prepared.options)
     with seeded(seed):
         adaptation = Lora().apply(base, Given(Prompts.of(prepared.options["prompts"])))
-    mean = latents.detach().cpu().half().numpy()
+    mean = on_host(latents.detach()).half().numpy()
     one = np.arange(len(mean))
     label = np.repeat(np.arange(classes), len(mean) // classes)
     data = LatentData(mean, np.zeros_like(mean), label, one, np.arange(len(mean) + 1))
