@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..bases import BaseInfo, base_info
+from ..bases import BaseInfo, base_info, scratch_name
 from ..errors import SfumatoError
 from ..methods import Prepared
 from ..methods.evolution.spaces import SIDE
@@ -69,6 +69,11 @@ def tasks_of(task: Task, execution: Execution | None = None) -> list[Task]:
     """
     _require_open(task, execution)
     names = candidates_of(task.choosing)
+    for name in filter(scratch_name, names):
+        raise SfumatoError(
+            f"--bases {name}: a base of random numbers draws nothing that images could be near to:"
+            f" name public models, or leave --match out and say --base {name}"
+        )
     known = [base_info(name) for name in names]
     for name, info in zip(names, known):
         require_grid(info)

@@ -285,6 +285,7 @@ def test_votes_choose_before_an_evolution_too(
         ({"bases": ["glyphs", "glyphs"]}, "each once"),
         ({"bases": ["glyphs", "things"]}, "name bases of one size"),
         ({"bases": ["glyphs", "nowhere"]}, "no base at"),
+        ({"bases": ["glyphs", "none"]}, "a base of random numbers"),
         ({"match": False}, "goes with --match"),
         ({"match_epsilon": 8.0}, "leaves nothing of --epsilon"),
         ({"time": "5min", "steps": None}, "--time solves"),
