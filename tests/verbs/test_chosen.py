@@ -200,6 +200,7 @@ def test_a_retry_after_the_choice_keeps_the_base(tiny_images, bases, second_wins
     assert len(again.ledger.entries(Matched)) == 1
 
 
+@pytest.mark.slow
 def test_other_tables_or_plans_are_refused(tiny_images, bases, second_wins, tmp_path, monkeypatch):
     def dies(*given):
         raise Interrupted("before the votes")
@@ -223,6 +224,7 @@ def test_other_tables_or_plans_are_refused(tiny_images, bases, second_wins, tmp_
         verbs.resume(tiny_images, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_votes_have_the_noise_that_is_billed(tiny_images, bases, tmp_path, monkeypatch):
     """From the run's own key, at an address of their own, on the units' bounded votes."""
     added = []
@@ -255,6 +257,7 @@ def test_the_plan_shows_the_votes_and_charges_nothing(tiny_images, bases, ledger
     assert not ledger_of_the_test.exists()
 
 
+@pytest.mark.slow
 def test_votes_choose_before_an_evolution_too(
     tiny_images, bases, second_wins, tmp_path, monkeypatch
 ):
@@ -318,6 +321,7 @@ def test_the_default_candidates_are_the_bundled_ones_of_one_size():
     assert Choosing(match=True).share(4.0) == 0.1 and Choosing(match=True).share(0.5) == 0.05
 
 
+@pytest.mark.slow
 def test_the_pasts_of_all_candidates_are_charged(
     tiny_images, bases, second_wins, tmp_path, monkeypatch
 ):
