@@ -14,6 +14,7 @@ from torch import nn
 
 from sfumato.bases import add_lora, load_base, load_lora, save_lora, weights, weights_of_base
 from sfumato.bases.conditioning import Conditioning
+from sfumato.cli import main
 from sfumato.compute import device
 from sfumato.compute.stored import Stored
 from sfumato.errors import ModelError
@@ -24,6 +25,7 @@ from sfumato.privacy.rounding import Rounding
 from sfumato.training.dummy import dummy_rows
 from sfumato.verbs import describe_base
 from tests.bases import tiny_language_models, tiny_transformers
+from tests.bases.family_checks import adapt, check_output, draw
 from tests.bases.tiny_pipelines import PIPELINES
 
 LANGUAGE = ("lumina_2", "z_image", "qwen_image", "prx")
@@ -232,3 +234,24 @@ def test_adapters_merge_into_what_is_kept_as_stored(tmp_path, monkeypatch):
         merged.append(computed(base))
     for a, b in zip(*merged, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "method", "words"),
+    [
+        ("stable_diffusion", "lora", ["--no-embedder"]),
+        ("stable_diffusion", "attention", ["--no-embedder"]),
+        ("stable_diffusion", "embedding", []),
+        ("stable_diffusion_xl", "full", ["--no-embedder"]),
+        ("stable_diffusion_3", "lora", []),
+    ],
+)
+def test_a_run_and_its_pictures_come_through(
+    name, method, words, tiny_images, tmp_path, monkeypatch
+):
+    folder = large(FAMILIES[name](tmp_path / "base"), monkeypatch)
+    run = adapt(folder, tiny_images, tmp_path / "run", method, *words)
+    if method != "embedding":
+        check_output(run, folder, draw)
+    assert main(["synthesize", str(tmp_path / "run"), "-n", "3", "-o", str(tmp_path / "out")]) == 0
