@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.releases.fake_hub import TOKEN, running
+
 from .eye import Eye
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +50,14 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def eye(chromium, place):
+def hub():
+    """A hub on this machine: nothing leaves it."""
+    with running() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def eye(chromium, place, hub):
     """A page of a studio that runs on the folder, with what was seen on it."""
     words = ["studio", str(place), "--no-browser", "--projects", str(place / "projects")]
     with subprocess.Popen(
@@ -56,7 +65,9 @@ def eye(chromium, place):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1", "HOME": str(place)},
+        env=os.environ
+        | {"PYTHONUNBUFFERED": "1", "HOME": str(place)}
+        | {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"},
     ) as process:
         try:
             lines = [process.stdout.readline() for _ in range(3)]

@@ -62,8 +62,19 @@ class Eye:
         self.faults: list[str] = []
         self.lost: list[str] = []
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", self._console)
+        self._listen()
+
+    def _listen(self) -> None:
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._console)
+
+    def reopen(self, address: str) -> None:
+        """Closes the page, and opens that address in a new one of the same browser."""
+        context = self.page.context
+        self.page.close()
+        self.page = context.new_page()
+        self._listen()
+        self.page.goto(address)
 
     def _console(self, message: Any) -> None:
         # the browser says so of each answer that is no 200, and those are asked for

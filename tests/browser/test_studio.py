@@ -1,5 +1,6 @@
-"""The page in a real browser: the whole way on bundled digits, cut off in the middle; a wrong
-folder; a phone; the keyboard; axe-core. Screenshots lie in build/browser/.
+"""The page in a real browser: the whole way on bundled digits, paused, closed and cut off in the
+middle, judged, and sent to a hub of the test; a wrong folder; a phone; the keyboard; axe-core.
+Screenshots lie in build/browser/.
 """
 
 from __future__ import annotations
@@ -16,14 +17,23 @@ pytestmark = pytest.mark.browser
 
 # A plan of the page is for minutes: few steps are enough to be cut off and to go on.
 FEW = "--steps 40 --expected-batch-size 32 --samples-every 10 --checkpointing-steps 2"
-MIDDLE = re.compile(r"^\s*([4-9]|[12]\d|3[0-5]) of 40")
+BEGUN = re.compile(r"^\s*([1-9]|[12]\d) of 40")
 
 
 @pytest.fixture(scope="module")
 def way(eye):
     """The eye after the whole way; what it met is asserted below."""
-    page = eye.page
     eye.look("home")
+    images(eye)
+    promise_and_plan(eye)
+    run(eye)
+    pictures(eye)
+    hand_over(eye)
+    return eye
+
+
+def images(eye) -> None:
+    page = eye.page
     page.click("text=Begin a new project")
     eye.look("empty")
     page.click("text=Try it with")
@@ -31,10 +41,23 @@ def way(eye):
     assert page.locator("input[name=unit]:checked").count() == 0
     eye.look("images")
     eye.show("images", "h2:has-text('Whose images')")
+    assert not page.locator("img").count()  # nobody asked for one
+    page.click("text=Make thumbnails")
+    eye.wait("text=Show them here (PRIVATE)")
+    with page.expect_response("**/picture/sheet/1") as answered:
+        page.click("text=Show them here (PRIVATE)")
+    assert answered.value.headers["cache-control"] == "no-store"
+    page.wait_for_function("document.querySelector('img.sheet').naturalWidth > 100")
+    eye.look("thumbnails")
     page.click("text=Keep these answers")  # the browser itself asks for the unit
-    assert page.url.endswith("/images")
+    assert page.url.endswith("/images#whose") or page.url.endswith("/images")
     page.check("input[name=unit][value=image]")
+    page.check("input[name=aside]")
     page.click("text=Keep these answers")
+
+
+def promise_and_plan(eye) -> None:
+    page = eye.page
     page.wait_for_url("**/promise")
     eye.wait("text=there is no ledger on this machine yet")
     eye.look("promise")
@@ -50,28 +73,57 @@ def way(eye):
     page.click("text=Plan it")
     eye.wait("text=On to the run")
     eye.look("plan")
-    eye.show("plan", "text=Beside each other")
+    eye.show("plan", "h1")
     shorten(page.url, Path(eye.top))
+
+
+def run(eye) -> None:
+    page = eye.page
     page.click("text=On to the run")
     eye.look("promise-of-all")
     page.check("input[name=public]")
     page.check("input[name=anyway]")
     page.click("button:has-text('Spend')")
-    page.locator("[data-now=step]").filter(has_text=MIDDLE).wait_for()
-    cut_off(page.url, Path(eye.top))
+    page.locator("[data-now=step]").filter(has_text=BEGUN).wait_for()
+    address = page.url
+    eye.reopen(address)  # whoever closes the page comes back to the run
+    page = eye.page
+    page.locator("[data-now=step]").filter(has_text=BEGUN).wait_for()
+    assert page.locator("[data-now=line]").count()
+    page.click("button:has-text('Pause')")
+    page.wait_for_selector("text=Paused.")
+    eye.look("paused")
+    page.click("button:has-text('Resume')")
+    eye.wait("button:has-text('Pause'):enabled")
+    cut_off(address, Path(eye.top))
     page.wait_for_selector("text=The run was cut off")
     eye.look("cut-off")
     page.click("button:has-text('Resume')")
     eye.wait("text=The run is finished")
     eye.look("run")
     eye.show("run")
+
+
+def pictures(eye) -> None:
+    page = eye.page
     page.click("text=On to the pictures")
-    page.fill("#number", "40")
+    page.fill("#number", "100")
     page.click("text=Draw them")
     eye.wait(".pictures")
     eye.look("pictures")
     eye.show("pictures")
+    page.click("button:has-text('Judge them')")  # the browser itself asks for the yes
+    assert not page.locator("text=Judging:").count()
+    page.check("input[name=look]")
+    page.click("button:has-text('Judge them')")
+    eye.wait("section[aria-label='Private figures']")
+    assert "PRIVATE" in page.inner_text("section[aria-label='Private figures']")
+    eye.look("judged")
     page.click("button:has-text('On to the statement')")
+
+
+def hand_over(eye) -> None:
+    page = eye.page
     page.fill("#title", "Digits")
     page.click("text=Build it")
     eye.wait("iframe")
@@ -79,11 +131,19 @@ def way(eye):
     page.fill("#name", "A. Owner")
     page.click("button:has-text('Sign')")
     eye.wait("text=Signed by A. Owner")
+    assert not page.locator("#to").count()  # what was not verified is not sent
     page.click("button:has-text('Verify')")
     eye.wait("text=checks passed")
     eye.show("hand-over", "text=2. Read the statement")
+    page.fill("#to", "museum/digits")
+    page.click("text=Show what would be sent")
+    eye.wait("summary:has-text('What would be sent')")
+    page.check("input[name=send]")
     eye.look("hand-over")
-    return eye
+    page.check("input[name=send]")
+    page.click("button:has-text('Send')")
+    eye.wait("text=the hub holds what was verified")
+    eye.look("sent")
 
 
 def project_at(url: str, top: Path) -> Path:
@@ -99,16 +159,17 @@ def shorten(url: str, top: Path) -> None:
 
 def cut_off(url: str, top: Path) -> None:
     """As if memory ran out."""
-    known = json.loads((project_at(url, top) / "jobs/adapt-1/process.json").read_text())
+    known = json.loads((project_at(url, top) / "jobs/resume-1/process.json").read_text())
     os.kill(known["pid"], signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_the_whole_way_with_a_crash_in_the_middle(way):
+def test_the_whole_way_with_a_pause_and_a_crash_in_the_middle(way, hub):
     project = project_at(way.page.url, Path(way.top))
     assert (project / "signed.json").exists()
-    assert json.loads((project / "release/privacy.json").read_text())
-    assert (project / "jobs/resume-1/ended").read_text() == "0"
+    assert (project / "jobs/adapt-1/ended").read_text() == "75"  # paused
+    assert not (project / "jobs/resume-1/ended").exists()  # cut off
+    assert (project / "jobs/resume-2/ended").read_text() == "0"
     assert not way.errors  # of scripts, and of the policy of content
     way.page.reload()
     assert way.page.locator("ul.ticks li").count() > 5
@@ -118,6 +179,26 @@ def test_the_whole_way_with_a_crash_in_the_middle(way):
     way.page.click("text=Verify again")
     way.page.wait_for_selector("ul.ticks li.bad")
     assert not way.page.locator("text=checks passed").count()
+    assert not way.page.locator("#to").count()
+
+
+@pytest.mark.slow
+def test_whoever_judged_finds_the_look_in_certificate_and_statement(way):
+    release = project_at(way.page.url, Path(way.top)) / "release"
+    claim = json.loads((release / "privacy.json").read_text())
+    assert claim["looks"]["exact"] == 1
+    assert "1 look at exact private scores" in (release / "PRIVACY.html").read_text()
+
+
+@pytest.mark.slow
+def test_what_was_verified_is_on_the_hub_and_nothing_else(way, hub):
+    release = project_at(way.page.url, Path(way.top)) / "release"
+    assert list(hub.repositories) == [("dataset", "museum/digits")]
+    sent = hub.repositories["dataset", "museum/digits"]
+    assert sent.private
+    assert sent.files["privacy.json"] == (release / "privacy.json").read_bytes()
+    own = {str(p.relative_to(release)) for p in release.rglob("*") if p.is_file()}
+    assert set(sent.files) <= own | {".gitattributes"}
 
 
 @pytest.mark.slow

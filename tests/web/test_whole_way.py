@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import shutil
 import signal
 import time
 
 import pytest
+from PIL import Image
+from starlette.routing import Match
 
 from sfumato.web import commands, jobs, screens
+from sfumato.web.actions import ACTIONS
 
-from .test_page import MARK, PLANNED, done, opened
+from .marks import MARK, holds_mark, mark_all, shown
+from .test_page import PLANNED, done, opened
 
 
 @pytest.mark.slow
 def test_the_whole_way(make, tmp_path, tiny_images, tiny_base, ledger_of_the_test):
-    images = tmp_path / "images"
-    for number, place in enumerate(sorted(tiny_images.rglob("*.png"))):
-        (images / place.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(place, images / place.parent.name / f"{MARK}-{number}.png")
+    images = mark_all(tiny_images, tmp_path / "images")
     browser = make(images, tiny_base.parent).enter()
     project = browser.project()
     do = f"/{project}/do/"
@@ -68,7 +69,10 @@ def test_the_whole_way(make, tmp_path, tiny_images, tiny_base, ledger_of_the_tes
     assert public and browser.get(public[0]).content.startswith(b"\x89PNG")
     assert browser.post(do + "judge").status_code == 400  # no yes to the look
 
-    assert not any(MARK.encode() in body for body in browser.seen)
+    everything_else(browser, project, images)
+    assert not shown(browser.answers)
+    texts = [p for p in (browser.studio.top / project / "jobs").rglob("std*")]
+    assert texts and not any(MARK.encode() in p.read_bytes() for p in texts)
     page = browser.post(do + "hand", hand="pictures")
     assert page.url.path.endswith("hand-over"), page.text
     assert browser.post(do + "push", to="me/x", send="yes").status_code == 400  # not verified
@@ -86,6 +90,59 @@ def test_the_whole_way(make, tmp_path, tiny_images, tiny_base, ledger_of_the_tes
     assert "checks passed" in page and "load_dataset" in page
     claim = json.loads((browser.studio.top / project / "release/privacy.json").read_text())
     assert claim["looks"]["exact"] == 0
+
+
+AFTER = {"hand", "release", "verify", "sign", "show", "push-dry", "push"}  # the hand-over's own
+
+
+def everything_else(browser, project: str, images) -> None:
+    """Asks for all that the page has and the way above did not, also wrongly; none is left out."""
+    name, do = f"{MARK}-0.png", f"/{project}/do/"
+    browser.post(do + "sheet")
+    assert browser.wait(project, "sheet").state == jobs.DONE
+    assert browser.get(f"/{project}/picture/sheet/1").status_code == 200
+    sheets = [place for place in (browser.studio.top / project / "run/samples").glob("step-*")]
+    for kind in ("sample/2", "sample/3", "public/0", "drawn/0", "base/0", "anchor/0", "none/0"):
+        browser.get(f"/{project}/picture/{kind}")
+    assert len(sheets) == 2
+    for page in ("evaluation", "statement", "report", name):
+        browser.get(f"/{project}/page/{page}")
+    for screen in (*screens.SCREENS, name):
+        browser.get(f"/{project}/{screen}"), browser.get(f"/{project}/status/{screen}")
+    for asset in ("studio.css", "style.css", "studio.js", "icon.svg", name):
+        browser.get(f"/static/{asset}")
+    for typed in ("", images, f"{images}/", f"{images}/circle/", f"{images}/circle/{name}"):
+        browser.post("/paths", path=typed)
+    later = browser.project()
+    for action in sorted(set(ACTIONS) - AFTER):
+        if action not in ("run", "draw", "bundled"):
+            browser.post(f"/{later}/do/{action}", name=name, images=images / name)
+        browser.post(do + action, method=name, base=name, number=name, cap=name, test=name)
+    for wrong in (images / name, images.parent.parent / name, f"../{name}", name):
+        browser.post(f"/{later}/do/folder", images=wrong)
+    browser.post(f"/{later}/do/folder", images=images, version=99)
+    browser.get(f"/{MARK}/images")
+    met = [(one.method, one.path) for one in browser.answers]
+    for route in browser.studio.application().routes:
+        asked = {"type": "http", "method": "GET"}
+        assert any(
+            route.matches(asked | {"path": path, "method": method})[0] == Match.FULL
+            for method, path in met
+        ), route.path
+    assert {p.rpartition("/")[2] for m, p in met if "/do/" in p} >= set(ACTIONS) - AFTER
+    assert {one.status for one in browser.answers} >= {200, 303, 400, 404, 409}
+
+
+def test_a_marker_would_be_seen(tmp_path, tiny_images):
+    """In names and captions, and in the pixels of a picture in the middle of a page."""
+    images = mark_all(tiny_images, tmp_path / "images")
+    own = next(images.rglob("*.png"))
+    plain = io.BytesIO()
+    Image.open(own).convert("RGB").save(plain, "PNG")
+    assert MARK.encode() not in plain.getvalue()
+    assert holds_mark(b"head" + plain.getvalue() + b"tail")
+    assert holds_mark(own.with_suffix(".txt").read_bytes())
+    assert not any(holds_mark(place.read_bytes()) for place in tiny_images.rglob("*.png"))
 
 
 @pytest.mark.slow

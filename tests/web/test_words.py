@@ -1,0 +1,57 @@
+"""What verbs say, in the words of the page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sfumato.web import results
+from sfumato.web.digits import FOLDER
+from sfumato.web.project import new_project
+from sfumato.web.words import by_flags, odds_in_words
+
+
+@pytest.mark.parametrize(
+    "remark, said, cure",
+    [
+        ("the unit is one record: name a column with --unit", "the unit is one record", "name a"),
+        ("fit: unknown (--stand-in names images)", "fit: unknown", "--stand-in names images"),
+        ("a: b (c, d): declare it with --classes", "a: b (c, d)", "declare it with --classes"),
+        ("--time 1min: too short", "--time 1min: too short", ""),
+        ("delta is not below 1/n: such a run publishes", None, ""),
+        ("no cut before --here", "no cut before --here", ""),
+    ],
+)
+def test_a_cure_by_flags_is_told_apart(remark, said, cure):
+    told, flags = by_flags(remark)
+    assert told == (said or remark) and flags.startswith(cure) and bool(flags) == bool(cure)
+    assert not flags.endswith("images)")
+
+
+def test_a_bound_is_never_said_to_be_reached():
+    said = odds_in_words(8, 1e-5)
+    assert said["groups"][-1] == "> 99.99 %"
+    assert not any(text.startswith("100") for texts in said.values() for text in texts)
+
+
+@pytest.mark.parametrize(
+    "every, steps, first", [(18, 70, 18), (0, 70, None), (None, 70, None), (80, 70, None)]
+)
+def test_the_run_says_when_its_first_picture_comes(tmp_path, every, steps, first):
+    project = new_project(tmp_path)
+    assert results.first_sample(project) is None
+    project.run.mkdir()
+    (project.run / "options.json").write_text(json.dumps({"performance": {"samples_every": every}}))
+    (project.run / "plan.json").write_text(json.dumps({"steps": steps}))
+    assert results.first_sample(project) == first
+
+
+def test_only_the_bundled_digits_are_called_public(make, tmp_path):
+    browser = make().enter()
+    for place, public in ((browser.studio.top / FOLDER, True), (tmp_path / FOLDER, False)):
+        project = new_project(browser.studio.top)
+        project.change(0, images=str(place), unit="image", what="classes")
+        text = browser.get(f"/{project.name}/promise").text
+        assert ("these public digits" in text) is public
+        assert 'name="epsilon"' in text and 'value=""' in text  # and nothing is chosen
