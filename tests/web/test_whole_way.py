@@ -121,6 +121,7 @@ def everything_else(browser, project: str, images) -> None:
     for wrong in (images / name, images.parent.parent / name, f"../{name}", name):
         browser.post(f"/{later}/do/folder", images=wrong)
     browser.post(f"/{later}/do/folder", images=images, version=99)
+    browser.get("/")
     browser.get(f"/{MARK}/images")
     met = [(one.method, one.path) for one in browser.answers]
     for route in browser.studio.application().routes:
