@@ -95,6 +95,7 @@ def test_the_digest_of_a_loaded_base_is_that_of_what_was_loaded(copy):
     [
         ("model_index.json", {"_class_name": "AuraFlowPipeline"}, "is a AuraFlowPipeline"),
         ("model_index.json", {"_class_name": ["a"]}, "sfumato adapts folders of"),
+        ("model_index.json", {"_class_name": "Flux2Pipeline"}, "FLUX.2 dev, .* needs torchvision"),
         ("unet/config.json", {"sample_size": None}, "sample_size is no number"),
         ("unet/config.json", {"sample_size": [8, 8]}, "sample_size is no number"),
         ("unet/config.json", {"in_channels": 9}, "9 channels"),
