@@ -81,7 +81,8 @@ def test_captions_train_in_buckets_and_prompts_draw_as_in_the_pipeline(
     if not whole:
         pipe.load_lora_weights(done.model)
     settings = json.loads((out / "synthesis.json").read_text())["certificate"]["synthesis"]
-    sizes = [tuple(map(int, bucket.split("x"))) for bucket in buckets]
+    pairs = [bucket.split("x") for bucket in buckets]
+    sizes = [(int(width), int(height)) for width, height in pairs]
     base.use_buckets(sizes)
     for row in rows:
         number = int(Path(row["file_name"]).stem)

@@ -55,8 +55,8 @@ def text_row(name: str) -> Row:
 
 ROWS = {name: text_row(name) for name in EACH} | {
     "latent_consistency": text_row("stable_diffusion"),
-    "ddpm": Row(draw_unet2d, False, NO_FORMAT, "reads no prompts"),
-    "ldm_vq": Row(draw_unet2d, False, NO_FORMAT, "reads no prompts"),
+    "ddpm": Row(draw_unet2d, False, NO_FORMAT, "is told nothing"),
+    "ldm_vq": Row(draw_unet2d, False, NO_FORMAT, "is told nothing"),
     "ddpm_classes": Row(draw_unet2d, no_adapters=NO_FORMAT),
     "ldm_classes": Row(draw_unet2d, no_adapters=NO_FORMAT),
     "dit": Row(draw_dit, no_adapters=NO_FORMAT),
