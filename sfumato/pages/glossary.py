@@ -90,12 +90,6 @@ WORDS = (
         " is not taken back if the run fails.",
     ),
     _word(
-        "class moments",
-        "Noisy sums of small pictures of each class, and of how these vary, that warm a model up"
-        " before it trains (`--warm-up means`). They are part of the cost.",
-        r"class\s+moments?",
-    ),
-    _word(
         "clip norm",
         "The largest length that the gradient of one unit may have. A longer one is scaled down,"
         " so no unit can pull the model further than that.",
