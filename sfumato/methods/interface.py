@@ -450,6 +450,10 @@ class Method(Options):
         return None
 
     @classmethod
+    def clear(cls, folder: Path) -> None:
+        """Removes from a run folder what is private and needed only while the run goes on."""
+
+    @classmethod
     def exact_left(cls, folder: Path) -> list[str]:
         """The certificate's names of everything without noise that a run has left in its folder."""
         return []

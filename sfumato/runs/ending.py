@@ -51,5 +51,6 @@ def finish_run(run: Run, prepared: Prepared[Any], records: RecordSet) -> Run:
     left = prepared.method.at_checkpoint(prepared, tensors, step)
     if not before:
         run.record(Stopped(stopped=step, attempt=attempt))
+    prepared.method.clear(run.folder)
     save_model(run, left, records, attempt)
     return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,9 +20,8 @@ from ..workspace import Workspace
 from .adaptation import Evolving
 from .choosing import elders, parents
 from .drawing import first, sampler_of, varied
-from .sharing import FOLDER as SHARES
 from .sharing import Ranks, Shards, Sharing
-from .spaces import FOLDER, of_candidates, of_images
+from .spaces import of_candidates, of_images
 from .tuning import save_tuned
 from .voting import nearest, noisy_votes
 
@@ -78,9 +76,7 @@ def fit(prepared: Prepared[Evolving], workspace: Workspace) -> Evolving | None:
         return None
     workspace.on_stage("saving")
     if ranks.rank() == 0:
-        # features of private images have done their work
-        shutil.rmtree(workspace.folder / FOLDER, ignore_errors=True)
-        shutil.rmtree(workspace.folder / SHARES, ignore_errors=True)
+        prepared.method.clear(workspace.folder)  # features of private images have done their work
     return handed_over(prepared, rounds.latents)
 
 

@@ -6,8 +6,10 @@ and what the noisy votes choose is varied by the base's own partial noising and 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SfumatoError
@@ -286,6 +288,15 @@ class Evolution(Method):
         from .fit import fit
 
         return fit(prepared, workspace)
+
+    @classmethod
+    def clear(cls, folder: Path) -> None:
+        """Removes the features of private images, and what shards handed each other."""
+        from .sharing import FOLDER as SHARES
+        from .spaces import FOLDER
+
+        for name in (FOLDER, SHARES):
+            shutil.rmtree(folder / name, ignore_errors=True)
 
     @classmethod
     def ended(cls, plan: Plan, noted: Callable[[type], Sequence[Any]]) -> bool:

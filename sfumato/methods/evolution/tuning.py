@@ -8,13 +8,17 @@ import numpy as np
 import torch
 
 from ...compute.device import on_host, seeded
+from ...compute.memory import peak_bytes
 from ...options import Recipe
 from ...training import LatentData, State, train_without_privacy
+from ...training.dummy import dummy_rows
+from ..adaptation import Adaptation
 from ..given import Given
 from ..interface import Prepared
 from ..lora import Lora
 from ..prepared import original_base
 from ..prompts import Prompts
+from ..room import budget
 from .adaptation import Evolving
 
 # Ordinary training, without noise; the usual of adapters here.
@@ -54,9 +58,22 @@ def save_tuned(
         steps=steps,
         batch=min(BATCH, len(mean)),
         draws=1,
-        micro_batch=BATCH,
+        micro_batch=rows_that_fit(adaptation, classes) if steps else 1,
         seed=seed,
     )
     if steps:
         state.use_average()
     adaptation.save(folder)
+
+
+def rows_that_fit(adaptation: Adaptation, classes: int) -> int:
+    """How many pictures pass together, `BATCH` at most: all rounds are paid when this is asked."""
+    base, own = adaptation.base, list(adaptation.trainable.values())
+    one = dummy_rows(base, classes, 1, 1)
+
+    def work() -> None:
+        with torch.enable_grad():
+            torch.autograd.grad(adaptation.row_losses(one).sum(), own, allow_unused=True)
+
+    room = budget(None, base.device, adaptation.most_trainable)
+    return max(1, min(BATCH, room // max(1, peak_bytes(work, base.device))))

@@ -243,7 +243,9 @@ def test_the_owner_may_finish_at_a_round(tiny_images, tiny_base, tmp_path, monke
     monkeypatch.setattr(evolving, "noisy_votes", stopped)
     with pytest.raises(Interrupted):
         adapt(tiny_images, tiny_base, tmp_path / "run")
+    assert (tmp_path / "run" / FOLDER).exists()
     run = verbs.resume(tiny_images, tmp_path / "run", finish_here=True)
+    assert not (run.folder / FOLDER).exists()  # features of private images
     (kept,) = (run.folder / "checkpoints").glob("step-000002.safetensors")
     held = safetensors.torch.load(kept.read_bytes())[evolving.LATENTS]
     assert torch.equal(load_population(run.model)[0].flatten(0, 1), held.float())
@@ -318,3 +320,16 @@ def test_plan_says_rounds_votes_and_time(tiny_images, tiny_base):
     assert "3 rounds of all units" in rows["votes"] and report.estimate.seconds > 0
     work = dict(Evolution.work_rows(report.plan, report.estimate, None, "1 s"))
     assert "12 a round" in work["candidates"]
+
+
+def test_tuning_passes_as_many_pictures_as_memory_holds(tiny_base, monkeypatch):
+    """All rounds are paid by then: a pass that does not fit would lose them."""
+    from sfumato.bases import load_base
+    from sfumato.methods import Given, Lora, Prompts
+    from sfumato.methods.evolution import tuning
+
+    adaptation = Lora().apply(load_base(tiny_base), Given(Prompts(("a", "b"))))
+    for room, rows in ((1000, tuning.BATCH), (5, 5), (0.5, 1)):
+        monkeypatch.setattr(tuning, "peak_bytes", lambda work, where: work() or 10)
+        monkeypatch.setattr(tuning, "budget", lambda *_, room=room: int(room * 10))
+        assert tuning.rows_that_fit(adaptation, 2) == rows
