@@ -93,6 +93,7 @@ def train_on(
     names = list(adaptation.trainable)
     own = [adaptation.trainable[name] for name in names]
     peak = RATE * prepared.method.learning_rate
+    most = rows_of_a_pass(prepared)
     groups = [
         {"params": [p], "factor": adaptation.learning_rate_factor.get(n, 1.0)}
         for n, p in zip(names, own)
@@ -103,14 +104,23 @@ def train_on(
         fall = 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = peak * rise * fall * group["factor"]
+        optimizer.zero_grad(set_to_none=True)
         batch = batch_of(prepared, pictures, len(plan.classes), draws)
-        loss = adaptation.row_losses(batch).mean()
-        for p, gradient in zip(own, torch.autograd.grad(loss, own, allow_unused=True)):
-            p.grad = gradient
+        for start in range(0, BATCH, most):
+            loss = adaptation.row_losses(batch[start : start + most]).sum() / BATCH
+            for p, gradient in zip(own, torch.autograd.grad(loss, own, allow_unused=True)):
+                if gradient is not None:
+                    p.grad = gradient if p.grad is None else p.grad + gradient
         torch.nn.utils.clip_grad_norm_(own, 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
         workspace.on_stage(Counted("warming up on noisy class moments", step + 1, steps))
+    optimizer.zero_grad(set_to_none=True)
+
+
+def rows_of_a_pass(prepared: Prepared[Adaptation]) -> int:
+    """How many pictures pass together: no more rows than a pass of training was found to hold."""
+    units = prepared.performance.micro_batch or 1
+    return min(BATCH, units * prepared.plan.noise_draws)
 
 
 def batch_of(

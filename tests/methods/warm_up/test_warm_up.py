@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,6 +224,33 @@ def test_the_warm_up_is_a_function_of_noisy_numbers_alone(run, tmp_path):
     kept = safetensors.torch.load_file(run.folder / "checkpoints" / "step-000000.safetensors")
     for name, p in prepared.adaptation.trainable.items():
         assert torch.allclose(kept[f"weight/{name}"], p.detach(), atol=1e-6), name
+
+
+def test_a_pass_has_no_more_rows_than_training_was_found_to_hold(run):
+    """The charge is made by then: a pass that does not fit would lose it. Steps are the same."""
+    from sfumato.methods.warm_up.pictures import pictures_of
+    from sfumato.runs.prepared import rebuild
+
+    own = safetensors.numpy.load((run.folder / warming.FILE).read_bytes())
+    noisy = [own["round0"], own["round1"]]
+    met, learnt = [], []
+    for units in (64, 20):
+        prepared = rebuild(run.plan, run.options, None, run.start)
+        how = replace(prepared.performance, micro_batch=units)
+        losses = prepared.adaptation.row_losses
+
+        def counted(batch, losses=losses):
+            met.append(len(batch))
+            return losses(batch)
+
+        adaptation = replace(prepared.adaptation, row_losses=counted)
+        prepared = replace(prepared, performance=how, adaptation=adaptation)
+        pictures = pictures_of(run.plan.moments, noisy, prepared.base.latent_shape, 2)
+        warming.train_on(prepared, pictures, 1, SimpleNamespace(on_stage=lambda line: None))
+        assert all(p.grad is None for p in adaptation.trainable.values())
+        learnt.append(torch.cat([p.detach().flatten() for p in adaptation.trainable.values()]))
+    assert met == [64, 20, 20, 20, 4]
+    assert torch.allclose(*learnt, atol=1e-3)
 
 
 @pytest.mark.parametrize(
