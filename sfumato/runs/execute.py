@@ -171,6 +171,8 @@ def _write_cache(
     cache: Path, prepared: Prepared[Any], records: RecordSet, on_stage: Callable[[str], None]
 ) -> None:
     on_stage("encoding the images")
+    # one that is written anew is whole again at the end alone
+    (cache / "done").unlink(missing_ok=True)
     lost = done = read = 0
 
     def encoded(more: int) -> None:
