@@ -97,7 +97,7 @@ def test_stand_alone_verifier_can_be_read_at_one_sitting():
     words = {line for n in said for line in range(n.lineno, n.end_lineno + 1)}
     lines = enumerate(text.splitlines(), 1)
     code = [s for i, s in lines if i not in words and s.strip() and s.strip()[0] != "#"]
-    assert len(code) <= 245
+    assert len(code) <= 260  # 245 before a base could be chosen by votes
 
 
 def test_one_flipped_byte_fails(copy):

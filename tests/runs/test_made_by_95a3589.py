@@ -54,6 +54,7 @@ MORE = [
 
 # Facts that came later, which an older run has not.
 LATER = ("base_licence", "base_data", "not_covered", "held_out", "stopped", "timed")
+LATER += ("base_vote", "afterwards")
 
 
 def bodies() -> list:
