@@ -103,8 +103,15 @@ class Eye:
 
     def ask_axe(self) -> list[str]:
         """Serious faults of the page by the rules of axe-core, in words."""
-        self.page.evaluate(self.axe)
-        found = self.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+        for last in (False, False, True):
+            try:
+                self.page.evaluate(self.axe)
+                found = self.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+                break
+            except Exception as error:  # the page went on to another on its own
+                if last or "navigation" not in str(error):
+                    raise
+                self.page.wait_for_load_state()
         return [
             f"{one['id']}: {one['nodes'][0]['html'][:120]}"
             for one in found["violations"]
