@@ -12,6 +12,7 @@ from ..compute.device import on_host, to_device
 from ..compute.precision import Formats, mixed_precision
 from ..errors import ModelError
 from .pixels import from_bytes, to_bytes
+from .together import few_together
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def latent_scale(vae: Any, *, shift: bool = False, per_channel: bool = False) ->
     return LatentScale(factor, moved, spread)
 
 
+@few_together
 @torch.no_grad()
 def encode(
     vae: Any,

@@ -150,8 +150,9 @@ def _tried(
     words = words and len(set(label[known].tolist())) > 1
     g = torch.Generator().manual_seed(SEED)
     squares, right, wrong = 0.0, [], []
-    for start in range(0, len(images), PART):
-        part, own = images[start : start + PART], torch.from_numpy(label[start : start + PART])
+    few = min(PART, base.together)
+    for start in range(0, len(images), few):
+        part, own = images[start : start + few], torch.from_numpy(label[start : start + few])
         mean, deviation = base.encode(part)
         squares += float(((base.decode(mean).astype(np.float64) - part) ** 2).sum())
         another = torch.where(own >= 0, (own + 1) % max(1, len(prompts)), own)
@@ -170,6 +171,6 @@ def _tried(
     error = squares / images.size / max(float(images.astype(np.float64).var()), 1.0)
     if not words:
         return error, float(torch.cat(right).mean()), None
-    kept = [known[i : i + PART] for i in range(0, len(images), PART)]
+    kept = [known[i : i + few] for i in range(0, len(images), few)]
     shown = torch.cat([torch.from_numpy(part).repeat(DRAWS) for part in kept])
     return error, float(torch.cat(right)[shown].mean()), float(torch.cat(wrong)[shown].mean())

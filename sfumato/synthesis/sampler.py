@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # Pictures that are computed together. On a small denoiser two pieces on one core each are faster
 # than one piece on two cores, because no layer waits for the slower core; below about this size
-# Python takes a share of the time.
+# Python takes a share of the time. Of large pictures fewer (`Base.together`).
 PIECE = 256
 # On a GPU as many as have these pixels, in one piece: 16 of Stable Diffusion's.
 GPU_PIXELS = 16 * 512 * 512
@@ -103,7 +103,8 @@ def in_pieces(
     keep_memory()
     base, sampling = sampler.base, sampler.sampling
     host = is_host(base.device)
-    size = min(sampling.batch, PIECE if host else max(1, GPU_PIXELS // math.prod(base.largest)))
+    most = min(PIECE, base.together) if host else GPU_PIXELS // math.prod(base.largest)
+    size = min(sampling.batch, max(1, most))
     pieces = deque(indices[start : start + size] for start in range(0, len(indices), size))
     threads = threads_now()
     # a GPU computes one piece at a time as fast as several

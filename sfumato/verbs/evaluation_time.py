@@ -107,17 +107,18 @@ def _classifier(name: str, side: int, classes: int, steps: int, tested: int) -> 
 def _pictures(base: Base, prompts: tuple[str, ...], sampling: Sampling) -> tuple[float, float]:
     """Seconds of drawing one image, and of passing one through the autoencoder."""
     brief = Sampling(sampling.scheduler, min(2, sampling.steps), sampling.guidance_scale)
-    sampler, numbers = Sampler(base, prompts, brief), np.arange(DRAWN)
+    few = min(DRAWN, base.together)
+    sampler, numbers = Sampler(base, prompts, brief), np.arange(few)
     labels = numbers % len(prompts)
     clock = wall_clock()
 
     def timed(step: Callable[[], object]) -> float:
         started = clock()
         step()
-        return (clock() - started) / DRAWN
+        return (clock() - started) / few
 
     sampler.draw(labels, numbers)  # the first is slower
     drawn = timed(lambda: sampler.draw(labels, numbers))
-    images = np.zeros((DRAWN, base.resolution, base.resolution, 3), np.uint8)
+    images = np.zeros((few, base.resolution, base.resolution, 3), np.uint8)
     passed = timed(lambda: base.decode(base.encode(images)[0]))
     return drawn * sampling.steps / brief.steps, passed

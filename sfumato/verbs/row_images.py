@@ -107,9 +107,10 @@ def draw(
 
 def reconstructed(base: Base, images: np.ndarray) -> np.ndarray:
     """Images uint8 [n, R, R, 3] as the base's autoencoder gives them back."""
+    few = min(ENCODED, base.together)
     parts = [
-        base.decode(base.encode(images[start : start + ENCODED])[0])
-        for start in range(0, len(images), ENCODED)
+        base.decode(base.encode(images[start : start + few])[0])
+        for start in range(0, len(images), few)
     ]
     return np.concatenate(parts)
 

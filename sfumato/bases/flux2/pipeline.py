@@ -21,6 +21,7 @@ from ..packing import as_maps, as_tokens, patches, places, unpatched
 from ..pipelines import FlowPipeline
 from ..pixels import from_bytes, to_bytes
 from ..text import tokens
+from ..together import few_together
 from ..weights import check_settings
 
 LENGTH = 512  # tokens that the pipeline reads
@@ -114,6 +115,7 @@ class Flux2Klein(FlowPipeline):
         )[0]
         return as_maps(predicted, height)
 
+    @few_together
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """The scaled modes of images uint8 [B, R, R, 3] in patches, and zeros."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import ClassVar, Self
 
 from ...errors import ModelError
+from ..together import pictures_together
 from .info import BaseInfo
 
 
@@ -36,6 +37,11 @@ class Sizes:
     def largest(self) -> tuple[int, int]:
         """That of `sizes` with the most pixels: what time and memory are reckoned for."""
         return max(self.sizes, key=lambda size: size[0] * size[1])
+
+    @property
+    def together(self) -> int:
+        """Pictures of that size that are drawn and decoded together."""
+        return pictures_together(*self.largest)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

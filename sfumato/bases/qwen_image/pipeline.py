@@ -21,6 +21,7 @@ from ..packing import as_maps, as_tokens, patches, unpatched
 from ..pipelines import FlowPipeline, patch_count, size_shift
 from ..pixels import from_bytes, to_bytes
 from ..text import tokens
+from ..together import few_together
 
 LENGTH = 512  # tokens of a prompt that the pipeline keeps
 BEFORE = 34  # tokens of the chat before a prompt: the text encoder reads them, and they are cut off
@@ -146,6 +147,7 @@ class QwenImage(FlowPipeline):
         """By the number of patches."""
         return size_shift(self.scheduler, patch_count(self.latent_shape, 2))
 
+    @few_together
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled latents of images uint8 [B, R, R, 3]."""

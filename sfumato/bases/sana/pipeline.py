@@ -21,6 +21,7 @@ from ..interface import BaseInfo
 from ..pipelines import FlowPipeline, PipelineBase
 from ..pixels import from_bytes
 from ..text import tokens
+from ..together import few_together
 
 LENGTH = 300  # tokens of a prompt that the pipeline keeps
 
@@ -113,6 +114,7 @@ class Sana(FlowPipeline):
         )[0]
         return predicted[:, : self.latent_shape[0]]
 
+    @few_together
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """The scaled latents of images uint8 [B, R, R, 3], and zeros."""

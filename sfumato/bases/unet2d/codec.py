@@ -14,6 +14,7 @@ from ...compute.device import on_host, to_device
 from ...compute.precision import Formats, mixed_precision
 from .. import latents
 from ..pixels import from_bytes, to_bytes
+from ..together import few_together
 
 # Shares of red, green and blue in the luminance of a picture without colours (ITU-R BT.601).
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -71,6 +72,7 @@ class Quantized(Posterior):
     The decoder quantizes. There is no posterior, so the deviation is zero.
     """
 
+    @few_together
     @torch.no_grad()
     def encode(self, images: np.ndarray, formats: Formats) -> tuple[torch.Tensor, torch.Tensor]:
         """The latents, times `scaling_factor`, and a deviation of zero."""

@@ -184,7 +184,9 @@ def of_images(
 
 
 def _decoded(base: Base, latents: torch.Tensor) -> np.ndarray:
-    return base.decode(to_device(latents, base.device))
+    few = 2 * base.together  # ROWS of 32 x 32
+    parts = torch.split(latents, few)
+    return np.concatenate([base.decode(to_device(part, base.device)) for part in parts])
 
 
 def pixels(pictures: np.ndarray) -> np.ndarray:
