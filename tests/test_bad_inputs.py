@@ -593,7 +593,7 @@ def full_disk(kit) -> str:
     def full(*_) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    kit.patch.setattr("sfumato.training.data._reserve", full)
+    kit.patch.setattr("sfumato.training.data.reserve", full)
     told = outcome(
         lambda: str(
             verbs.adapt(

@@ -77,13 +77,13 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setattr("sfumato.runs.folder.RunKey.generate", lambda: RunKey(bytes(range(32))))
     monkeypatch.setattr("sfumato.runs.folder.RunKey.fresh_salt", lambda: "00" * 16)
-    opened, engine = [], loop.Engine
+    trained, opened = [], loop.open_engine
 
-    def spy(model, trainable, *, groups, **how):
-        opened.append(groups)
-        return engine(model, trainable, groups=groups, **how)
+    def spy(adaptation, groups, *ways, **how):
+        trained.append(groups)
+        return opened(adaptation, groups, *ways, **how)
 
-    monkeypatch.setattr(loop, "Engine", spy)
+    monkeypatch.setattr(loop, "open_engine", spy)  # as the loop has it: trials have their own
     settings = {
         "epsilon": 4.0,
         "delta": 1e-2,
@@ -119,7 +119,6 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
         "norm 0.05 in total: 6 groups of 0.02041 each, a clip for every unit and group"
     )
     assert run.plan.clip_groups == 6 and Run.open(run.folder).plan.clip() == whole.plan.clip()
-    trained = opened[1::2]  # each training after the trial that decides its microbatch
     assert len(trained) == 3 and trained[0] == trained[1] == trained[2]
     assert sorted(map(len, trained[0])) == [1, 2, 2, 2, 2, 2] and ["tokens.weight"] in trained[0]
     ends = [latest_checkpoint(r.folder / "checkpoints")[1] for r in (whole, run)]

@@ -22,7 +22,7 @@ PLATFORM_FILES = {
     "sfumato/records/bounded.py",
     "sfumato/records/unpacked.py",
     "sfumato/records/limits.py",
-    "sfumato/training/data.py",
+    "sfumato/training/disk.py",
 }
 WHOLE = """
 from pathlib import Path

@@ -67,7 +67,12 @@ def eye(chromium, place, hub):
         text=True,
         env=os.environ
         | {"PYTHONUNBUFFERED": "1", "HOME": str(place)}
-        | {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"},
+        | {
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+        },
     ) as process:
         try:
             lines = [process.stdout.readline() for _ in range(3)]

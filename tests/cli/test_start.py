@@ -258,7 +258,7 @@ def test_with_all_flags_nobody_is_asked(scans, monkeypatch):
     ("words", "what"),
     [
         ([], "--base is required, a public model that knows your kind of picture"),
-        (["--base", "none"], "no base at none"),
+        (["--base", "nowhere"], "no base at nowhere"),
         (["--base", "icons", "--epsilon", "0"], "--epsilon 0: must be above 0"),
         (["--base", "icons", "-n", "0"], "--number 0: must be at least 1"),
         (["--base", "icons", "--what", "x"], "--what x: choose classes, style"),

@@ -228,7 +228,9 @@ def test_the_pace_leaves_the_model_as_it_was(tiny_base, clocks):
 
 def test_a_short_time_is_compared_with_the_usual_schedule():
     usual = default_schedule(3000, 8.0)
-    plan = SimpleNamespace(n_units=3000, epsilon=8.0, steps=27, expected_batch_size=198)
+    plan = SimpleNamespace(
+        n_units=3000, epsilon=8.0, steps=27, expected_batch_size=198, voting=None
+    )
     share = 27 * 198 / usual["steps"] / usual["expected_batch_size"]
     assert timing.short_of_usual(plan) == (
         f"it sees {share:.0%} of the images of the usual schedule"

@@ -109,6 +109,7 @@ def workspace(run, data, **execution):
         execution=Execution(**execution),
         checkpoint=None,
         selected=None,
+        moments=None,
         on_stage=lambda stage: None,
         run=run,
         tell=lambda now, plan: None,
