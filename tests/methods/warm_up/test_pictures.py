@@ -39,7 +39,7 @@ def test_what_is_drawn_has_the_moments_of_the_images():
     latents = latents.astype(np.float16)
     own = Moments(2, 4, 2, (2.0, 1.0), (2000.0, 2000.0), 0.01)
     noisy = release(
-        own, Small(latents, 2), label, [np.array([i]) for i in range(n)], RunKey.generate(), 0
+        own, Small(latents, 2), label, [np.array([i]) for i in range(n)], RunKey(bytes(32)), 0
     )
     found = pictures_of(own, noisy, (1, 4, 4), 2)
     assert found.clamped and [one.shape[1] for one in found.spread] == [1, 1]

@@ -98,7 +98,7 @@ def test_a_small_picture_is_a_function_of_one_image():
 
 def test_the_noise_is_what_is_billed_and_every_round_and_attempt_has_its_own():
     wide = replace(OWN, classes=10_000, divisors=(4.0,) * 10_000, noise_multiplier=1.7)
-    nothing, key = np.zeros((10_000, 4), np.int64), RunKey.generate()
+    nothing, key = np.zeros((10_000, 4), np.int64), RunKey(bytes(32))
     z = [
         add_noise_once(wide, r, nothing, key, attempt).reshape(-1) / (1.7 * GRID)
         for r, attempt in ((0, 0), (1, 0), (0, 1))
@@ -121,7 +121,7 @@ def test_the_second_round_is_asked_around_noisy_means(monkeypatch):
 
     monkeypatch.setattr(released, "bounded_total", watched)
     latents, label, owned = world(7)
-    noisy = release(OWN, Small(latents, SIDE), label, owned, RunKey.generate(), 0)
+    noisy = release(OWN, Small(latents, SIDE), label, owned, RunKey(bytes(32)), 0)
     assert [one.shape for one in noisy] == [(3, 4), (3, 10)] and seen[0] is None
     assert np.array_equal(seen[1], class_means(OWN, noisy[0]))
     exact = total(OWN, 0, Small(latents, SIDE), label, owned)
