@@ -1,7 +1,7 @@
 """Most memory of `sfumato plan` on a base of Stable Diffusion XL's size, stored in float16.
 
-    python benchmarks/plan_memory.py --work /tmp/large           # 6 GB of disk, removed at the end
-    python benchmarks/plan_memory.py --work /tmp/large --old CHECKOUT
+    python benchmarks/plan_memory.py --work NEW-FOLDER           # 6 GB of disk, removed at the end
+    python benchmarks/plan_memory.py --work NEW-FOLDER --old CHECKOUT
 
 A random base is saved as a pipeline folder: U-Net and autoencoder in the published shapes, and text
 encoders of the published widths with a quarter of the layers and a small vocabulary, so that what
