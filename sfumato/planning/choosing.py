@@ -84,9 +84,21 @@ def tasks_of(task: Task, execution: Execution | None = None) -> list[Task]:
                 f" {info.resolution}, and a run reads its images at one size: name bases of one"
                 " size"
             )
+    _require_different(names, known)
     bases = tuple(named_in_plan(name) for name in names)
     vote = BaseVote(bases, tuple(info.digest for info in known), PICTURES, FEATURES)
     return [replace(task, base=name, base_vote=vote) for name in names]
+
+
+def _require_different(names: Sequence[str], known: Sequence[BaseInfo]) -> None:
+    """SfumatoError for two names of one base, whose certificate could not say which was chosen."""
+    seen: dict[str, str] = {}
+    for name, info in zip(names, known):
+        if (first := seen.setdefault(info.digest, name)) != name:
+            raise SfumatoError(
+                f"--bases: {first} and {name} are the same base: name it once, for its votes would"
+                " say nothing of which to take"
+            )
 
 
 def _require_open(task: Task, execution: Execution | None) -> None:

@@ -18,10 +18,10 @@ from sfumato.auditing import on_run
 from sfumato.bases import base_info
 from sfumato.bases.tiny import make_tiny_base
 from sfumato.errors import Interrupted, LedgerFault, SfumatoError
-from sfumato.methods import Evolution
-from sfumato.options import Choosing
+from sfumato.methods import Evolution, Lora
+from sfumato.options import Choosing, Privacy
 from sfumato.planning import choosing
-from sfumato.planning.task import candidates_of
+from sfumato.planning.task import Task, candidates_of
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian
 from sfumato.privacy.ledger.entries import Attempt, Charged, Planned
@@ -304,6 +304,16 @@ def test_what_does_not_go_with_it_is_refused_by_name(
     assert "\n" not in str(told.value) and not (tmp_path / "run").exists()
     if ledger_of_the_test.exists():
         assert not budget.open_ledger(ledger_of_the_test).chain.entries(Charged)
+
+
+@pytest.mark.parametrize("where", ["beside", "copied"])
+def test_one_base_under_two_names_is_refused(where, bases, tmp_path, monkeypatch):
+    """Its votes would be split, and no certificate could say which of the two they chose."""
+    again = shutil.copytree(bases[0], tmp_path / "again") if where == "copied" else bases[0]
+    monkeypatch.chdir(Path(bases[0]).parent)
+    asked = Choosing(match=True, bases=("tiny-0", bases[1], str(again)))
+    with pytest.raises(SfumatoError, match="tiny-0 and .* are the same base: name it once"):
+        choosing.tasks_of(Task("tiny-0", Lora(), Privacy(epsilon=8.0), asked))
 
 
 def test_candidates_that_would_ask_for_something_else_are_refused():
