@@ -17,7 +17,7 @@ from ...training import Batch, State, write_file
 from ..adaptation import Adaptation
 from ..interface import Prepared
 from ..workspace import Workspace
-from .pictures import Pictures, pictures_of
+from .pictures import Pictures, pictures_of, plain_pixels
 from .release import Small, release
 
 FILE = "moments.safetensors"
@@ -43,7 +43,8 @@ def warm_up(prepared: Prepared[Adaptation], workspace: Workspace, side: int, ste
     moments = prepared.plan.moments
     assert moments is not None  # else there is nothing to warm up with
     noisy = ranks.on_first_rank(lambda: _released(prepared, workspace, side))
-    pictures = pictures_of(moments, noisy, prepared.base.latent_shape, side)
+    base = prepared.base
+    pictures = pictures_of(moments, noisy, base.latent_shape, side, plain_pixels(base))
     train_on(prepared, pictures, steps, workspace)
     adaptation = prepared.adaptation
     state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)

@@ -94,7 +94,7 @@ class Warmed(Trained):
             )
         height, width = size_of(base.latent_shape, self.side(base))
         numbers = base.latent_shape[0] * height * width
-        most = PIXELS if plain_pixels(base.latent_shape) else LATENTS
+        most = PIXELS if plain_pixels(base) else LATENTS
         bounds = tuple(share * numbers**0.5 for share in most[: self.warm_up_rounds])
         try:
             return Moments(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ import torch.nn.functional as F
 
 from ...privacy.mechanisms.moments import Moments
 from .release import class_means, size_of
+
+if TYPE_CHECKING:
+    from ...bases import Base
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,11 @@ class Pictures:
 
 
 def pictures_of(
-    moments: Moments, noisy: Sequence[np.ndarray], shape: tuple[int, int, int], side: int
+    moments: Moments,
+    noisy: Sequence[np.ndarray],
+    shape: tuple[int, int, int],
+    side: int,
+    clamped: bool = False,
 ) -> Pictures:
     """What the noisy sums of all rounds show.
 
@@ -60,6 +68,7 @@ def pictures_of(
         noisy: int64, as `release` returned them.
         shape: Of a latent.
         side: Of the small pictures.
+        clamped: Whether numbers end at -1 and 1 (`plain_pixels`).
     """
     means = class_means(moments, noisy[0])
     spread = [np.zeros((moments.numbers, 0))] * moments.classes
@@ -71,14 +80,15 @@ def pictures_of(
         noise = [_deviation(moments, divisor) for divisor in moments.divisors]
         spread = [denoised(own, tau) for own, tau in zip(spread, noise)]
     parts = tuple(torch.from_numpy(own.astype(np.float32)) for own in spread)
-    return Pictures(
-        torch.from_numpy(means.astype(np.float32)), parts, shape, side, plain_pixels(shape)
-    )
+    return Pictures(torch.from_numpy(means.astype(np.float32)), parts, shape, side, clamped)
 
 
-def plain_pixels(shape: Sequence[int]) -> bool:
-    """Whether latents of a shape (C, h, w) are pixels, which an autoencoder's never are."""
-    return shape[0] in (1, 3)
+def plain_pixels(base: Base) -> bool:
+    """Whether its latents are pixels: as many as its pictures have.
+
+    Channels would not tell: a VQ model's latents have three, too.
+    """
+    return base.latent_shape[1:] == (base.resolution, base.resolution)
 
 
 def _spread(moments: Moments, products: np.ndarray) -> np.ndarray:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 
-from sfumato.methods.warm_up.pictures import denoised, pictures_of
+from sfumato.methods.warm_up.pictures import denoised, pictures_of, plain_pixels
 from sfumato.methods.warm_up.release import Small, release
 from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.privacy.random.keys import RunKey
@@ -41,7 +44,7 @@ def test_what_is_drawn_has_the_moments_of_the_images():
     noisy = release(
         own, Small(latents, 2), label, [np.array([i]) for i in range(n)], RunKey(bytes(32)), 0
     )
-    found = pictures_of(own, noisy, (1, 4, 4), 2)
+    found = pictures_of(own, noisy, (1, 4, 4), 2, clamped=True)
     assert found.clamped and [one.shape[1] for one in found.spread] == [1, 1]
     ask = torch.arange(2000) % 2
     drawn = found.draw(ask, torch.Generator().manual_seed(0))
@@ -56,3 +59,11 @@ def test_what_is_drawn_has_the_moments_of_the_images():
     means = Moments(2, 4, 1, (2.0,), (2000.0, 2000.0), 0.01)
     plain = pictures_of(means, noisy[:1], (4, 2, 2), 1)
     assert not plain.clamped and all(one.shape == (4, 0) for one in plain.spread)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels"), [((3, 32, 32), True), ((1, 32, 32), True), ((3, 8, 8), False)]
+)
+def test_pixels_are_told_by_their_number_and_not_by_channels(shape, pixels):
+    """The VQ model of a latent base has three channels, which end nowhere."""
+    assert plain_pixels(SimpleNamespace(latent_shape=shape, resolution=32)) is pixels
