@@ -55,7 +55,10 @@ class Chain:
                 raise LedgerError(
                     f"the ledger {self.path} is gone: put it back, with the files beside it"
                 )
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            # Never a file that is there: closing it would drop the locks that other connections of
+            # this process have on it, and then another process would take the -wal file away.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self.db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
             if self.db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
                 raise LedgerError(

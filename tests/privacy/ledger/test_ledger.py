@@ -605,6 +605,24 @@ def test_writers_land_exactly_on_the_cap(path):
     )
 
 
+def test_opening_it_again_gives_up_no_lock_of_the_same_process(ledger, path):
+    """A plan of `--match` opens it for every base. Without the lock another process that leaves
+    takes the -wal file away, and what this one charges then is lost with it.
+    """
+    charge(ledger, [A], "before")
+    Ledger(path)
+    start(path, "short", 1).communicate(timeout=60)
+    assert path.with_name(path.name + "-wal").exists()
+    other = start(path, "long", 10**6)
+    told = [other.stdout.readline() for _ in range(4)][1:]
+    assert {f"long-{i}" for i in range(len(told))} <= {row.run_id for row in Ledger(path).rows}
+    charge(ledger, [B], "after")
+    other.kill()
+    other.communicate()
+    charged = {row.run_id for row in Ledger(path).rows if row.kind == "CHARGE"}
+    assert {"before", "short-0", "after"} <= charged
+
+
 def test_killed_writers_leave_whole_chains_and_every_word_is_charged(path):
     """Death at random moments; progress is asserted, so that a test that killed nothing fails."""
     rng, told, kills = random.Random(0), set(), 0
