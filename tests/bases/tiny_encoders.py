@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from sfumato.bases.tiny import WORDS, make_tiny_tokenizer
+from tests.bases import tiny_pipelines
 from tests.bases.tiny_pipelines import seeded
 
 CHAT = (
@@ -16,24 +17,10 @@ CHAT = (
 )
 
 
-def clip(width: int = 16, **settings: Any) -> tuple[Any, Any]:
-    """A CLIP text encoder with a projection, and its tokenizer of 8 tokens."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
+def clip(*, projected: bool = True) -> tuple[Any, Any]:
+    """A CLIP text encoder, and its tokenizer of 8 tokens."""
     tokenizer = make_tiny_tokenizer()
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=tokenizer.model_max_length,
-        projection_dim=width,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return seeded(settings.pop("make", CLIPTextModelWithProjection), config=config), tokenizer
+    return tiny_pipelines.clip(tokenizer, 16, projected=projected), tokenizer
 
 
 def t5(width: int = 32) -> tuple[Any, Any]:
@@ -58,7 +45,21 @@ def t5(width: int = 32) -> tuple[Any, Any]:
     return seeded(T5EncoderModel, config=config), tokenizer
 
 
-def gemma(width: int = 16) -> tuple[Any, Any]:
+def sizes(tokenizer: Any, width: int = 16, **settings: Any) -> dict[str, Any]:
+    """Settings of a small language model: one layer of two heads."""
+    given = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+    }
+    return given | settings
+
+
+def gemma() -> tuple[Any, Any]:
     """A Gemma 2 text model, and its tokenizer of words and letters."""
     from transformers import Gemma2Config, Gemma2Model, GemmaTokenizer
 
@@ -67,15 +68,7 @@ def gemma(width: int = 16) -> tuple[Any, Any]:
     bytes_ = [f"<0x{number:02X}>" for number in range(256)]
     vocabulary = {word: i for i, word in enumerate([*special, *bytes_, *letters])}
     tokenizer = GemmaTokenizer(vocab=vocabulary, merges=[])
-    config = Gemma2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=8,
-    )
+    config = Gemma2Config(**sizes(tokenizer, num_key_value_heads=2))
     return seeded(Gemma2Model, config=config), tokenizer
 
 
@@ -94,18 +87,10 @@ def qwen_tokenizer() -> Any:
     return tokenizer
 
 
-def qwen(width: int = 8) -> tuple[Any, Any]:
+def qwen() -> tuple[Any, Any]:
     """A Qwen 3 text model of 28 layers, since layer 27 is read, and its tokenizer of bytes."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     tokenizer = qwen_tokenizer()
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=16,
-        num_hidden_layers=28,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=8,
-    )
+    config = Qwen3Config(**sizes(tokenizer, 8, num_hidden_layers=28, num_attention_heads=1))
     return seeded(Qwen3ForCausalLM, config=config), tokenizer

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bases.tiny_encoders import gemma, qwen_tokenizer
+from tests.bases.tiny_encoders import gemma, qwen_tokenizer, sizes
 from tests.bases.tiny_pipelines import SIDE, kl, save, seeded
 
 
@@ -70,15 +70,7 @@ def z_image(folder: Path, **schedule: Any) -> Path:
         axes_lens=[1024, 32, 32],
     )
     tokenizer = qwen_tokenizer()
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-    )
+    config = Qwen3Config(**sizes(tokenizer, num_hidden_layers=2))
     encoder = seeded(Qwen3Model, config=config)
     vae = kl(shift_factor=0.1, scaling_factor=0.4)
     return save(
@@ -173,15 +165,7 @@ def prx(folder: Path) -> Path:
     _, tokenizer = gemma()
     tokenizer.add_bos_token = True
     tokenizer.model_max_length = 32
-    part = T5GemmaModuleConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-    )
+    part = T5GemmaModuleConfig(**sizes(tokenizer))
     config = T5GemmaConfig(encoder=part, decoder=part, vocab_size=len(tokenizer))
     encoder = seeded(T5GemmaEncoder, config=config.encoder)
     vae = kl(shift_factor=0.1, scaling_factor=0.4)

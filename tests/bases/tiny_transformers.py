@@ -87,7 +87,6 @@ def pixart_sigma(folder: Path) -> Path:
 def flux(folder: Path, *, guidance_embeds: bool = True) -> Path:
     """[dev]: embedded guidance, a shift by size."""
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-    from transformers import CLIPTextModel
 
     transformer = seeded(
         FluxTransformer2DModel,
@@ -104,7 +103,7 @@ def flux(folder: Path, *, guidance_embeds: bool = True) -> Path:
     scheduler = FlowMatchEulerDiscreteScheduler(
         shift=3.0 if guidance_embeds else 1.0, use_dynamic_shifting=guidance_embeds
     )
-    clips, t5s = clip(make=CLIPTextModel), t5()
+    clips, t5s = clip(projected=False), t5()
     vae = kl(shift_factor=0.1, scaling_factor=0.4)
     return save(FluxPipeline(scheduler, vae, *clips, *t5s, transformer), folder)
 
