@@ -33,7 +33,7 @@ class StopFlag:
 class one_writer:
     """One process at a time works in a run folder; none in a finished run.
 
-    Or shards of an inversion, each once, side by side.
+    Or shards of an inversion or an evolution, each once, side by side.
     """
 
     def __init__(self, run: Run, shard: tuple[int, int] | None = None):

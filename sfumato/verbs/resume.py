@@ -61,7 +61,7 @@ def resume(
     """Continue the run in `output` from its last checkpoint.
 
     A free replay of the same random draws if data, code, versions and checkpoint are the same;
-    otherwise it is refused. After shards of an inversion, the last call without a shard adds up.
+    otherwise it is refused. After shards, the last call without one adds up.
 
     Args:
         images: The run's own private images.

@@ -12,7 +12,7 @@ from torch import nn
 from sfumato.compute import device, ranks
 from sfumato.compute.shares import parts
 from sfumato.errors import SfumatoError
-from sfumato.methods import METHODS
+from sfumato.methods import METHODS, Full
 from sfumato.methods.shared import require_shareable
 from sfumato.options import Performance
 from sfumato.runs.folder import Run
@@ -102,15 +102,18 @@ def test_ranks_that_disagree_charge_nothing(tiny_images, tiny_base, tmp_path, le
         (1, "lora", {}, False, "there is one: start several with torchrun"),
         (2, "inversion", {}, False, "at paces of their own"),
         (2, "saliency", {}, False, "its probe's ranks"),
+        (2, "evolution", {}, False, "its processes share the pictures"),
+        (2, Full(warm_up="means"), {}, False, "its warm-up trains a whole base"),
         (2, "lora", {"engine": "reference"}, False, "needs --engine one-pass"),
         (2, "lora", {}, True, "--time is measured by one process"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(monkeypatch, world, method, how, timed, reason):
     monkeypatch.setattr(ranks, "_place", ranks.Place(0, world))
+    method = METHODS[method]() if isinstance(method, str) else method
     with pytest.raises(SfumatoError, match=reason):
-        require_shareable(METHODS[method](), Performance(shard_base=True, **how), timed)
-    require_shareable(METHODS[method](), Performance(**how), timed)
+        require_shareable(method, Performance(shard_base=True, **how), timed)
+    require_shareable(method, Performance(**how), timed)
 
 
 def test_a_choice_without_a_probe_can_be_shared(monkeypatch):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from sfumato.privacy.mechanisms.histogram import VoteHistogram
+from sfumato.privacy.mechanisms.bounded import is_positive
 
 # Its address in the key schedule: a step that no round of votes, training or other query has.
 STEP = (1 << 40) + 5
@@ -49,14 +48,8 @@ class BaseVote:
         if not isinstance(self.features, str) or not self.features:
             raise ValueError("the vote names its public feature space")
         for value in (self.noise_multiplier, self.noise_before):
-            good = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (good and math.isfinite(value) and value > 0):
+            if value is not None and not is_positive(value):
                 raise ValueError("the vote's noise must be a finite number > 0")
-
-    @property
-    def histogram(self) -> VoteHistogram:
-        """The mechanism: candidates are the bases, and an image names one."""
-        return VoteHistogram(len(self.bases), 1, 1, self.features)
 
     def best(self, votes: Sequence[float] | np.ndarray) -> int:
         """The number of the base with most noisy votes; of equals the first.

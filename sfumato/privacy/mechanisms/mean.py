@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from sfumato.privacy.mechanisms.bounded import integers_in_ball, is_positive
+
 RULES = ("clip", "unit")
 SUBSPACES = ("none", "vocabulary", "public")
 GRID = 1 << 20  # grid units of the bound on a unit's vector
@@ -52,7 +54,7 @@ class Aggregation:
                 raise ValueError(f"the aggregation's {name} must be an integer >= 1")
         if not isinstance(self.shrink, bool):
             raise ValueError("shrink is true or false")
-        if len(self.divisors) != self.blocks or not all(_is_positive(d) for d in self.divisors):
+        if len(self.divisors) != self.blocks or not all(is_positive(d) for d in self.divisors):
             raise ValueError("the aggregation needs one public divisor > 0 for each block")
 
     @property
@@ -96,12 +98,7 @@ class Aggregation:
             with np.errstate(over="ignore"):
                 wanted = np.minimum(wanted, largest * most)
         v *= wanted
-        while True:
-            rows = np.trunc(v).astype(np.int64)
-            over = (rows * rows).sum(1) > GRID * GRID
-            if not over.any():
-                return rows
-            v[over] *= 1 - 2.0**-40
+        return integers_in_ball(v, GRID)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry per field."""
@@ -117,12 +114,3 @@ class Aggregation:
             raise ValueError("the aggregation's divisors must be a list")
         own: dict[str, Any] = {**body, "divisors": tuple(cast(Sequence[float], divisors))}
         return cls(**own)
-
-
-def _is_positive(value: object) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > 0
-    )

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from sfumato.privacy.mechanisms.bounded import integers_in_ball, is_positive
+
 GRID = 1 << 20  # grid units of the bound on a unit's vector
 # Its address in the key schedule: a step that nothing else has.
 STEP = (1 << 40) + 3
@@ -49,13 +51,13 @@ class Moments:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise ValueError(f"the class moments' {name} must be an integer from 1 to {most}")
-        if len(self.bounds) != self.rounds or not all(map(_is_positive, self.bounds)):
+        if len(self.bounds) != self.rounds or not all(map(is_positive, self.bounds)):
             raise ValueError("the class moments need one bound > 0 for each round")
-        if len(self.divisors) != self.classes or not all(map(_is_positive, self.divisors)):
+        if len(self.divisors) != self.classes or not all(map(is_positive, self.divisors)):
             raise ValueError("the class moments need one public divisor > 0 for each class")
         for name in ("noise_multiplier", "noise_before"):
             value = getattr(self, name)
-            if value is not None and not _is_positive(value):
+            if value is not None and not is_positive(value):
                 raise ValueError(f"the class moments' {name} must be a finite number > 0")
 
     @property
@@ -129,12 +131,7 @@ class Moments:
         v[~np.isfinite(v).all(1)] = 0.0
         norm = np.linalg.norm(v, axis=1, keepdims=True)
         v *= GRID / np.maximum(norm, 1.0)
-        while True:
-            rows = np.trunc(v).astype(np.int64)
-            over = (rows * rows).sum(1) > GRID * GRID
-            if not over.any():
-                return rows
-            v[over] *= 1 - 2.0**-40
+        return integers_in_ball(v, GRID)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry per field."""
@@ -150,12 +147,3 @@ class Moments:
             raise ValueError("the class moments' bounds and divisors must be lists")
         own: dict[str, Any] = {**body, **{name: tuple(value) for name, value in lists.items()}}
         return cls(**own)
-
-
-def _is_positive(value: object) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > 0
-    )

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
+from sfumato.privacy.mechanisms.bounded import is_positive
+
 if TYPE_CHECKING:
     import torch
 
@@ -65,7 +67,7 @@ class Probe:
         if self.votes is not None and not (_is_count(self.votes) and self.votes < len(self.groups)):
             raise ValueError("a unit votes for at least one group and not for all")
         if self.clip_norm is not None and (
-            self.score != "squares" or not _is_positive(self.clip_norm)
+            self.score != "squares" or not is_positive(self.clip_norm)
         ):
             raise ValueError(
                 "the probe's clip norm belongs to the score 'squares' and is a finite number > 0"
@@ -74,7 +76,7 @@ class Probe:
             raise ValueError("the probe averages at least one draw")
         for name in ("expected_batch_size", "noise_multiplier", "noise_before"):
             value = getattr(self, name)
-            if not (_is_positive(value) or (value is None and name != "expected_batch_size")):
+            if not (is_positive(value) or (value is None and name != "expected_batch_size")):
                 raise ValueError(f"the probe's {name} must be a finite number > 0")
 
     @property
@@ -169,12 +171,3 @@ class Probe:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_positive(value: object) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > 0
-    )
