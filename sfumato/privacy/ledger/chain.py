@@ -27,6 +27,16 @@ WAIT = 60.0  # seconds that a writer waits for the writers before it
 E = TypeVar("E", bound=Entry)
 
 
+def _make_private(path: Path) -> None:
+    """Makes a file that its owner alone can read, unless there is one.
+
+    One that is there is not opened: closing it would drop every lock that this process holds on it
+    (POSIX), and another process would then remove the -wal file under a ledger that is in use.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 class Chain:
     """The file at `path`, made when missing (mode 0600); its whole chain is verified when opened.
 
@@ -55,7 +65,7 @@ class Chain:
                 raise LedgerError(
                     f"the ledger {self.path} is gone: put it back, with the files beside it"
                 )
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            _make_private(self.path)
             self.db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
             if self.db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
                 raise LedgerError(
