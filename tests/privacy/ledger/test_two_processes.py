@@ -32,5 +32,6 @@ def test_what_is_written_after_a_second_opening_stays(tmp_path):
     second = Ledger(place)
     before = len(second.rows)
     assert rows_elsewhere(place) == before
+    assert (tmp_path / "ledger.sqlite-wal").exists(), "removed under two ledgers in use"
     first.set_cap(images, 4.0)
     assert len(Ledger(place).rows) == rows_elsewhere(place) == before + 1
