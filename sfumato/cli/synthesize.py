@@ -193,7 +193,7 @@ def export(
 def _what(made: Path) -> str:
     """What was exported, as its user will call it."""
     names = {path.name for path in made.iterdir()}
-    if "model_index.json" in names:
+    if (made / "model" / "model_index.json").exists():
         return "the adapted model, a whole pipeline"
     if names & {"pytorch_lora_weights.safetensors", "loda_weights.safetensors"}:
         return "the adapters" + ", and tokens beside them" * any(

@@ -14,7 +14,7 @@ import safetensors.torch
 from ..bases import Base, load_base, own_name, scratch_name
 from ..compute.device import seeded
 from ..errors import SfumatoError
-from ..methods import Given, Prepared, Prompts
+from ..methods import Given, Method, Prepared, Prompts
 from ..methods.adaptation import Adapted
 from ..methods.formats import asked_formats
 from ..methods.pace import default_samples_every
@@ -54,6 +54,15 @@ VALUES_SAID = (
 )
 
 
+def require_knowing(base: str | Path, method: Method | type[Method]) -> None:
+    """SfumatoError for random numbers as the base of a method that needs a model."""
+    if scratch_name(base) and not method.from_nothing:
+        raise SfumatoError(
+            f"--base none: --method {method.name} needs a model that knows something, and random"
+            " numbers know nothing: take --method full"
+        )
+
+
 def default_schedule(n_units: int, epsilon: float) -> dict[str, Any]:
     """Expected batch, steps and draws by data size and epsilon (see docs/results.md).
 
@@ -91,11 +100,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     privacy, method = task.privacy, task.method
     if privacy.epsilon is None:
         raise SfumatoError("--epsilon is required: 1 is strong privacy, 10 is weak")
-    if scratch_name(task.base) and not method.from_nothing:
-        raise SfumatoError(
-            f"--base none: --method {method.name} needs a model that knows something, and random"
-            " numbers know nothing: take --method full"
-        )
+    require_knowing(task.base, method)
     require_list(facts)
     doubtful = require_clear_units(facts, privacy.allow_doubtful_units)
     opened = open_to_share(task.performance, lambda: load_base(task.base))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SfumatoError
 from ..methods import METHODS, Given, Prompts
 from ..options.arguments import checked
+from ..planning.prepare import require_knowing
 
 if TYPE_CHECKING:
     from ..bases import Base, BaseInfo
@@ -77,6 +78,7 @@ def describe_base(base: str | Path) -> BaseReport:
     refused: dict[str, str] = {}
     for name in METHODS:
         try:
+            require_knowing(base, METHODS[name])
             trains[name] = _trainable(opened, name)
         except SfumatoError as error:
             refused[name] = str(error)

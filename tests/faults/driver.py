@@ -20,14 +20,12 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
-from sfumato.errors import SfumatoError
+from sfumato.errors import MachineError, SfumatoError
 from sfumato.options import Recipe
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.ledger.notes import CheckpointMade
-from sfumato.privacy.plan import make_plan
-from sfumato.privacy.request import Request
 from sfumato.releases import (
     CertificateFacts,
     LedgerFacts,
@@ -40,11 +38,12 @@ from sfumato.releases import (
 from sfumato.runs import budget
 from sfumato.runs.folder import Run
 from sfumato.training import State, latest_checkpoint, write_checkpoint
+from tests.plans import of_training
 
 OFF, COUNT, FAIL, TEAR, KILL = range(5)
 STATES = ("nothing", "PLAN", "CHARGE", "ATTEMPT", "NOTE", "RELEASE", "CERTIFY")
 RECORDS = SimpleNamespace(
-    fingerprints=[bytes([i]) * 32 for i in range(1, 9)], digest=lambda *_: "d"
+    fingerprints=[bytes([i]) * 32 for i in range(1, 9)], marks={}, digest=lambda *_: "d"
 )
 OPTIONS = {
     "performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2},
@@ -56,30 +55,7 @@ shim.fault_seen.restype = ctypes.c_long
 
 def made_plan():
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
-    return make_plan(
-        Request(
-            method="lora",
-            unit="record",
-            n_units=100,
-            max_per_unit=1,
-            classes=("a",),
-            prompts=("a",),
-            epsilon=2.0,
-            delta=1e-3,
-            expected_batch_size=10,
-            steps=3,
-            noise_draws=1,
-            clip_norm=0.5,
-            base="base",
-            base_digest="0" * 64,
-            trainable=10,
-            learning_rate=1e-3,
-            warmup_steps=0,
-            ema_decay=0.9,
-            target_modules=("all",),
-            rank=None,
-        )
-    )
+    return of_training(method="lora", classes=("a",), prompts=("a",))
 
 
 PLAN = made_plan()
@@ -145,11 +121,9 @@ def live(
             life(top, lambda word: os.write(writer, (word + "\n").encode()))
         # an OSError becomes one line in the command line
         except (SfumatoError, OSError) as problem:
-            code, said = (
-                2,
-                "error: "
-                + (str(problem) if isinstance(problem, SfumatoError) else problem.strerror),
-            )
+            own = isinstance(problem, SfumatoError)
+            code = problem.exit_code if own else MachineError.exit_code
+            said = "error: " + (str(problem) if own else problem.strerror)
         except BaseException as problem:
             code, said = 70, f"error: {type(problem).__name__} {problem}"
         finally:

@@ -202,35 +202,10 @@ def configs(place: Path) -> Target:
 
 def _plan():
     from sfumato.privacy import accounting
-    from sfumato.privacy.plan import make_plan
-    from sfumato.privacy.request import Request
+    from tests.plans import of_training
 
     accounting.CERTIFICATE_GRID = accounting.PLANNING_GRID = 1e-2
-    return make_plan(
-        Request(
-            method="lora",
-            unit="record",
-            n_units=100,
-            max_per_unit=1,
-            classes=("a", "b"),
-            prompts=("a", "b"),
-            epsilon=2.0,
-            delta=1e-3,
-            expected_batch_size=10,
-            steps=3,
-            noise_draws=1,
-            clip_norm=0.5,
-            base="base",
-            base_digest="0" * 64,
-            trainable=10,
-            learning_rate=1e-3,
-            warmup_steps=0,
-            ema_decay=0.9,
-            target_modules=("all",),
-            rank=2,
-            histogram_noise_multiplier=20.0,
-        )
-    )
+    return of_training(method="lora", rank=2, histogram_noise_multiplier=20.0)
 
 
 def plans(place: Path) -> Target:

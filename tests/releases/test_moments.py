@@ -10,51 +10,21 @@ import pytest
 
 from sfumato.errors import SfumatoError
 from sfumato.privacy.mechanisms.moments import Moments
-from sfumato.privacy.plan import make_plan
-from sfumato.privacy.request import Request
 from sfumato.releases import consistency
 from sfumato.releases.mechanism import mechanism
-from sfumato.releases.verify_privacy import check_events
+from tests.plans import billed, passed
 
 CLASSES = ("a", "b")
 
 
 @pytest.fixture(scope="module")
 def facts():
-    plan = make_plan(
-        Request(
-            method="full",
-            unit="record",
-            n_units=150,
-            max_per_unit=1,
-            classes=CLASSES,
-            prompts=CLASSES,
-            epsilon=1.0,
-            delta=1e-5,
-            expected_batch_size=15,
-            steps=5,
-            noise_draws=1,
-            clip_norm=1.0,
-            base="none:28x28x1",
-            base_digest="00",
-            trainable=20,
-            learning_rate=1e-3,
-            histogram_noise_multiplier=20.0,
-            moments=Moments(2, 4, 2, (2.0, 0.5), (75.0, 75.0)),
-            grid=1e-3,
-        )
+    return billed(
+        method="full",
+        expected_batch_size=15,
+        base="none:28x28x1",
+        moments=Moments(2, 4, 2, (2.0, 0.5), (75.0, 75.0)),
     )
-    body = plan.to_json()
-    return {
-        "events": body["events"],
-        "mechanism": mechanism(body, body["events"]),
-        "public_facts": {"classes": CLASSES, "n_units": 150},
-        "plan": plan,
-    }
-
-
-def passed(facts) -> bool:
-    return all(ok for _, ok, _ in check_events(facts["mechanism"], facts["events"]))
 
 
 def query_of(facts) -> dict:

@@ -12,12 +12,11 @@ import pytest
 from sfumato.errors import DataError, SfumatoError
 from sfumato.privacy.ledger.entries import Released
 from sfumato.privacy.ledger.ledger import Ledger
-from sfumato.privacy.plan import make_plan
-from sfumato.privacy.request import Request
 from sfumato.runs import budget
 from sfumato.runs.execute import own_checkpoint
 from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run, code_version
+from tests.plans import of_training
 
 OPTIONS = {
     "performance": {"precision": "float32", "engine": "one-pass", "checkpoint_steps": 2},
@@ -28,30 +27,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(
-        Request(
-            method="full",
-            unit="record",
-            n_units=100,
-            max_per_unit=1,
-            classes=("a", "b"),
-            prompts=("a", "b"),
-            epsilon=2.0,
-            delta=1e-3,
-            expected_batch_size=10,
-            steps=3,
-            noise_draws=1,
-            clip_norm=0.5,
-            base="base",
-            base_digest="0" * 64,
-            trainable=10,
-            learning_rate=1e-3,
-            warmup_steps=0,
-            ema_decay=0.9,
-            target_modules=("all",),
-            rank=None,
-        )
-    )
+    return of_training()
 
 
 RECORDS = SimpleNamespace(fingerprints=[b"a" * 32, b"", b"b" * 32], marks={}, digest=lambda *_: "d")

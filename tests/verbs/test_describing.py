@@ -40,3 +40,9 @@ def test_every_method_trains_or_is_refused_by_name(tmp_path, name):
         assert 0 < report.trains["lora"] < learnable
     said = "\n".join(lines_of(report))
     assert f"{report.trains['full']:,}" in said and all(method in said for method in METHODS)
+
+
+def test_random_numbers_say_what_they_may_train_before_a_plan_refuses_it():
+    report = describe_base("none:8x8x1")
+    assert set(report.trains) == {"full"}
+    assert all("random numbers know nothing" in why for why in report.refused.values())

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from sfumato import Lora, Performance, Sampling, verbs
+from sfumato.cli.synthesize import _what as said_of
 from sfumato.errors import SfumatoError
 from sfumato.methods import Attention, Embedding, Loda
 from sfumato.releases import finalise
@@ -168,6 +169,8 @@ def test_the_cards_lines_draw_a_sample_again(run, tiny_images, tmp_path, monkeyp
         performance=Performance(micro_batch=12, precision="float32"),
     )
     out = verbs.release(verbs.export(made, tmp_path / "out"))
+    called = {"attention": "the adapted model, a whole pipeline", "embedding": "the token"}
+    assert said_of(out) == called.get(method, "the adapters")
     name, drawn = draw_as_pasted(out, Path(run.plan.base), tmp_path)
     assert name == "samples/adapted-000.png"
     apart = np.abs(drawn - pixels(out / name))
