@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import safetensors.numpy
 import torch
 
 from ...compute import ranks
-from ...errors import SfumatoError
+from ...errors import Interrupted, SfumatoError
 from ...options.progress import Counted
 from ...privacy.ledger.notes import MomentsMade
 from ...training import Batch, State, write_file
@@ -45,7 +46,8 @@ def warm_up(prepared: Prepared[Adaptation], workspace: Workspace, side: int, ste
     noisy = ranks.on_first_rank(lambda: _released(prepared, workspace, side))
     base = prepared.base
     pictures = pictures_of(moments, noisy, base.latent_shape, side, plain_pixels(base))
-    train_on(prepared, pictures, steps, workspace)
+    with workspace.stoppable() as stop:
+        train_on(prepared, pictures, steps, workspace, lambda: ranks.any_rank(stop.asked))
     adaptation = prepared.adaptation
     state = State(adaptation.trainable, adaptation.learning_rate_factor, prepared.recipe)
     tensors = state.tensors()
@@ -83,11 +85,15 @@ def _released(prepared: Prepared[Adaptation], workspace: Workspace, side: int) -
 
 
 def train_on(
-    prepared: Prepared[Adaptation], pictures: Pictures, steps: int, workspace: Workspace
+    prepared: Prepared[Adaptation],
+    pictures: Pictures,
+    steps: int,
+    workspace: Workspace,
+    stops: Callable[[], bool] = lambda: False,
 ) -> None:
     """Plain steps of Adam on pictures drawn anew for each, with a rate that falls along a cosine.
 
-    Every rank makes the same ones.
+    Every rank makes the same ones. Where `stops` says so, Interrupted: a resume makes them again.
     """
     adaptation, plan = prepared.adaptation, prepared.plan
     draws = torch.Generator().manual_seed(int(prepared.options["seed"]))
@@ -115,6 +121,11 @@ def train_on(
         torch.nn.utils.clip_grad_norm_(own, 1.0)
         optimizer.step()
         workspace.on_stage(Counted("warming up on noisy class moments", step + 1, steps))
+        if stops():
+            raise Interrupted(
+                f"stopped at step {step + 1} of {steps} of the warm-up; continue with --resume,"
+                " which makes it again from the same noisy class moments"
+            )
     optimizer.zero_grad(set_to_none=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -152,6 +153,18 @@ def test_a_death_before_the_file_gives_the_same_noise_again(
     # a new attempt has other noise, which nobody paid for
     with pytest.raises(SfumatoError, match="are gone"):
         verbs.resume(tiny_images, tmp_path / "run", new_attempt=True)
+
+
+def test_a_signal_stops_the_plain_steps_and_says_how_to_go_on(tiny_images, tiny_base, tmp_path):
+    def told(line):
+        if "warming up" in str(line):
+            signal.raise_signal(signal.SIGINT)
+
+    method = Full(**WARM | {"warm_up_steps": 50})
+    with pytest.raises(Interrupted, match="at step 1 of 50 of the warm-up; continue with --resume"):
+        adapt(tiny_images, tiny_base, tmp_path / "run", method, on_stage=told)
+    stopped = Run.open(tmp_path / "run")
+    assert stopped.moments and not stopped.ledger.entries(CheckpointMade)
 
 
 @pytest.mark.slow
