@@ -287,7 +287,8 @@ def test_too_few_units_and_too_many_numbers_are_refused(tiny_base):
     adapted = Full().apply(load_base(tiny_base), Given(Prompts(classes)))
     with pytest.raises(SfumatoError, match="2 units are fewer than the 3 classes"):
         Full(**WARM).moments(adapted, 2)
-    large = SimpleNamespace(base=SimpleNamespace(latent_shape=(3, 32, 32), buckets=()), classes=3)
+    base = SimpleNamespace(latent_shape=(3, 32, 32), buckets=(), resolution=32)
+    large = SimpleNamespace(base=base, classes=3)
     with pytest.raises(SfumatoError, match="from 1 to 1024; give a smaller --warm-up-size"):
         Full(warm_up="means", warm_up_size=32).moments(large, 9)
     assert Full(warm_up="means").moments(large, 9).numbers == 3 * 9 * 9  # 256 at most
