@@ -74,8 +74,7 @@ def _read(component: Path, cls: Any) -> tuple[nn.Module, list[str]]:
     halves = [kind for kind in kinds if kind in HALVES] if size >= weights.LEAST else []
 
     def read(dtype: torch.dtype) -> tuple[nn.Module, list[str]]:
-        with _single_by_default(cls):
-            model, found = cls.from_pretrained(component, dtype=dtype, variant=variant, **SAFE)
+        model, found = cls.from_pretrained(component, dtype=dtype, variant=variant, **SAFE)
         return model, found["missing_keys"]
 
     model, missing = read(halves[0] if len(kinds) == 1 and halves else torch.float32)
@@ -104,24 +103,6 @@ def _computed(model: nn.Module) -> list[torch.Tensor]:
     """Tensors that a model computes when it is built and no file holds."""
     saved = model.state_dict().keys()
     return [b for name, b in model.named_buffers() if name not in saved]
-
-
-@contextlib.contextmanager
-def _single_by_default(cls: type) -> Iterator[None]:
-    """Inside, diffusers builds a model in single precision, whatever its weights are read in.
-
-    It would make half precision torch's default for that time, and with it whatever else a model
-    computes when it is built, such as tables of positions.
-    """
-    if not cls.__module__.startswith("diffusers."):
-        yield
-        return
-    default = torch.set_default_dtype
-    torch.set_default_dtype = lambda d, /: None
-    try:
-        yield
-    finally:
-        torch.set_default_dtype = default
 
 
 def variant_of(component: Path) -> str | None:
