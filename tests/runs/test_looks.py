@@ -16,8 +16,6 @@ from PIL import Image
 from sfumato import verbs
 from sfumato.cli import main
 from sfumato.errors import BudgetError, DataError, LedgerFault, SfumatoError
-from sfumato.methods import Lora
-from sfumato.options import Sampling
 from sfumato.releases import DRAFT, finalise, looks_facts
 from sfumato.releases.statements import check_looks
 from sfumato.runs import budget, certified
@@ -27,6 +25,7 @@ from sfumato.runs.reading import remembered
 from sfumato.verbs import evaluate, figures
 from sfumato.verbs.real_images import records_of
 from sfumato.verbs.row_images import non_private_base
+from tests.two_runs import make_two_runs
 
 torch.set_num_threads(1)
 
@@ -42,22 +41,7 @@ def place(tiny_base, tiny_images, tmp_path_factory):
             Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(
                 place / "held-out" / name / f"{i}.png"
             )
-    for name in "ab":
-        verbs.adapt(
-            tiny_images,
-            anyway=True,
-            yes_public=True,
-            output=place / name,
-            ledger=place / "ledger.sqlite",
-            epsilon=8.0,
-            delta=1e-3,
-            base=str(tiny_base),
-            method=Lora(rank=2),
-            steps=2,
-        )
-        verbs.synthesize(
-            place / name, 12, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True
-        )
+    make_two_runs(place, tiny_base, tiny_images, 12)
     yield place
 
 

@@ -17,8 +17,6 @@ from sfumato import verbs
 from sfumato.cli import main
 from sfumato.errors import BudgetError, SfumatoError
 from sfumato.evaluation import train_classifier
-from sfumato.methods import Lora
-from sfumato.options import Sampling
 from sfumato.privacy.mechanisms.selection import Selection
 from sfumato.records import load_records
 from sfumato.releases import DRAFT
@@ -28,6 +26,7 @@ from sfumato.runs import budget
 from sfumato.runs.looks import looks_since
 from sfumato.verbs import select as model_selection
 from sfumato.verbs.select import right_answers, select
+from tests.two_runs import make_two_runs
 
 torch.set_num_threads(1)
 QUICK = {"classifier": "logistic", "steps": 3}
@@ -45,22 +44,7 @@ def place(tiny_base, tiny_images, tmp_path_factory):
         for i in range(6):
             pixels = rng.integers(0, 40, (16, 16, 3)) + 90 * number
             Image.fromarray(pixels.astype(np.uint8)).save(place / "held-out" / name / f"{i}.png")
-    for name in "ab":
-        verbs.adapt(
-            tiny_images,
-            anyway=True,
-            yes_public=True,
-            output=place / name,
-            ledger=place / "ledger.sqlite",
-            epsilon=8.0,
-            delta=1e-3,
-            base=str(tiny_base),
-            method=Lora(rank=2),
-            steps=2,
-        )
-        verbs.synthesize(
-            place / name, 30, place / f"draft-{name}", sampling=Sampling(steps=1), keep_key=True
-        )
+    make_two_runs(place, tiny_base, tiny_images, 30)
     yield place
 
 
