@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from joblib import cpu_count
@@ -29,3 +31,14 @@ def use_threads(count: int | None) -> None:
     wanted = threads(count)
     if wanted != torch.get_num_threads():
         torch.set_num_threads(wanted)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Operations of the `with` block use one thread each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from sfumato.compute import measure
 from sfumato.compute.measure import Trial
@@ -56,8 +57,43 @@ def test_both_take_turns_and_the_quickest_turn_counts():
     make, passes, clock = clocked(seconds)
     found = measure.compare(make, clock)
     assert (found.float32, found.bfloat16) == (pytest.approx(0.25), pytest.approx(0.2))
-    turns = [name for name, _ in passes]
+    turns = [name for name, _ in passes[1:]]  # the first one fills caches
     assert turns == ["float32", "bfloat16"] * (len(turns) // 2) and len(turns) == 8
+
+
+def test_a_first_pass_that_fills_caches_does_not_stop_the_rows():
+    met: set[str] = set()
+
+    def seconds(name, rows):
+        first = name not in met
+        met.add(name)
+        return rows * 0.001 + (0.4 if first else 0.0)
+
+    make, _, clock = clocked(seconds)
+    found = measure.compare(make, clock)
+    assert found.rows == measure.MOST_ROWS
+    assert found.float32 == pytest.approx(found.bfloat16) == pytest.approx(0.064)
+
+
+@pytest.mark.parametrize(("seconds", "each"), [(0.2, 1), (40.0, 2)])
+def test_short_passes_are_timed_on_one_thread(seconds: float, each: int):
+    """Waiting threads count as work, and for more beside other work; long passes hardly wait."""
+    before, seen, now = torch.get_num_threads(), [], [0.0]
+    torch.set_num_threads(2)
+
+    def make(name, rows):
+        def work():
+            seen.append(torch.get_num_threads())
+            now[0] += seconds
+
+        return work
+
+    try:
+        measure.compare(make, lambda: now[0])
+        assert seen[0] == 2 and set(seen[1:]) == {each}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_large_model_is_timed_once_in_each():
