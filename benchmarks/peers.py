@@ -40,21 +40,31 @@ def non_private(case: Case, clip_norm: float) -> Run:
 
 
 def sfumato(case: Case, clip_norm: float) -> Run:
-    """The engine of this package, strategies chosen by itself."""
+    """The engine of this package, strategies chosen by itself, its sums on a run's grid."""
     from sfumato.gradients import Engine
+    from sfumato.privacy import clipping
+    from sfumato.privacy.rounding import Rounding
 
-    return _engine(Engine(case.model, case.trainable), case, clip_norm)
+    engine = Engine(case.model, case.trainable)
+    grid = Rounding.of(clip_norm, sum(p.numel() for p in case.trainable.values()))
+    ask = {"row_losses": case.row_losses, "batch": case.batch, "draws": case.draws}
+
+    def run():
+        clip = clipping.flat(clip_norm).factors
+        sums, norms = engine.clipped_sum(**ask, clip=clip, rounding=grid)
+        return {name: t * grid.step for name, t in sums.items()}, norms
+
+    run.engine = engine
+    # without what the grid rounds away and the clip's own margin: to be compared
+    run.exact = partial(engine.clipped_sum, **ask, clip=flat(clip_norm))
+    return run
 
 
 def reference(case: Case, clip_norm: float) -> Run:
     """One record at a time through plain autograd ("microbatch 1")."""
     from sfumato.gradients import ReferenceEngine
 
-    return _engine(ReferenceEngine(case.model, case.trainable), case, clip_norm)
-
-
-def _engine(engine, case: Case, clip_norm: float) -> Run:
-    clip = flat(clip_norm)
+    engine, clip = ReferenceEngine(case.model, case.trainable), flat(clip_norm)
 
     def run():
         return engine.clipped_sum(case.row_losses, case.batch, draws=case.draws, clip=clip)
@@ -138,11 +148,14 @@ class _Losses(torch.nn.Module):
         self.model = case.model
         self.row_losses = case.row_losses
         self.kind = type(case.batch)
-        self.names = [field.name for field in fields(case.batch)]
+        parts = {field.name: getattr(case.batch, field.name) for field in fields(case.batch)}
+        self.names = [name for name, part in parts.items() if isinstance(part, Tensor)]
+        self.rest = {name: part for name, part in parts.items() if name not in self.names}
 
     def forward(self, *tensors: Tensor) -> Tensor:
         batch = self.kind(
-            **{name: t.unsqueeze(0) for name, t in zip(self.names, tensors, strict=True)}
+            **{name: t.unsqueeze(0) for name, t in zip(self.names, tensors, strict=True)},
+            **self.rest,
         )
         return self.row_losses(batch).mean()
 
@@ -254,6 +267,8 @@ def compare(fresh: Callable[[], Case], rounds: dict[str, int], device: str = "cp
             continue
         found[name] = {"peak_bytes": peak}
         if private:
+            if exact := getattr(run, "exact", None):
+                sums, got = exact()
             found[name]["max_rel_error"] = difference(sums, got, right, norms)
         steps[name] = Step(case, run, forward, SIGMA * clip_norm if private else None)
         del sums, got

@@ -33,6 +33,13 @@ GRAM_TRUST = 0.02
 # one (`norm`).
 RUN, NORM_ERROR = 512, 1.6e-5
 
+# Products of Gram entries that are added up in the Grams' precision, where a row has so many: more
+# would make the bound of `gram_square` grow, and short rows stay in the cache anyway.
+LONGEST_RUN, LONG_ROW = 16, 256
+
+# Numbers of a block that stays in the cache between passes.
+CACHED = 2**18
+
 # Numbers in all patches of one record up to which writing them out beats a convolution call per
 # record.
 PATCH_ROOM = 2**16
@@ -223,32 +230,52 @@ def input_gram(module: Weighted, x: Tensor, records: int) -> Tensor:
     if not sliding(module):
         return gram(columns(module, x, records))
     # Patches overlap: a patch's inner product is a sum of kernel-area many pixel products. So the
-    # pixels' Gram is made once, laid into that of the padded image, and added to itself under every
-    # shift of the kernel: an offset there.
+    # pixels' Gram is made once, and added to itself under every shift of the kernel; a few records
+    # at a time, which stay in the cache between the passes.
     rows, _, height, width = x.shape
-    draws, (high, wide), (up, left) = rows // records, module.kernel_size, conv_padding(module)
+    draws = rows // records
+    lines, line = (length + 2 * pad for length, pad in zip((height, width), conv_padding(module)))
+    out_height, out_width = lines - module.kernel_size[0] + 1, line - module.kernel_size[1] + 1
+    n, room = draws * out_height * out_width, max(1, CACHED // (draws * lines * line) ** 2)
     products = gram(channels_to_records(x.flatten(2), records)).view(
         records, draws, height, width, draws, height, width
     )
+    found = products.new_empty(records, n, n)
+    for start in range(0, records, room):
+        part = products[start : start + room]
+        found[start : start + room] = _of_patches(module, part).flatten(4).flatten(1, 3)
+    return found
+
+
+def _of_patches(module: Weighted, products: Tensor) -> Tensor:
+    """Gram of patches [B, K, h', w', K, h', w'] from that of pixels [B, K, h, w, K, h, w]."""
+    # the image is padded: a shift of the kernel is then an offset, the same on both sides
+    records, draws, height, width = products.shape[:4]
+    (high, wide), (up, left) = module.kernel_size, conv_padding(module)
     lines, line = height + 2 * up, width + 2 * left
-    padded = x.new_zeros(records, draws, lines * line + wide - 1, draws, lines * line + wide - 1)
-    image = (
-        padded[:, :, : lines * line, :, : lines * line]
-        .unflatten(4, (lines, line))
-        .unflatten(2, (lines, line))
-    )
+    size = lines * line
+    padded = products.new_zeros(records, draws, size + wide - 1, draws, size + wide - 1)
+    image = padded[:, :, :size, :, :size].unflatten(4, (lines, line)).unflatten(2, (lines, line))
     image[:, :, up : up + height, left : left + width, :, up : up + height, left : left + width] = (
         products
     )
-    out_height, out_width = lines - high + 1, line - wide + 1
+    across = _shifted(padded, range(wide), size)
     # each line's last kernel-width - 1 places are no patches, and are left out at the end
-    reach = out_height * line
-    total = torch.zeros_like(padded[:, :, :reach, :, :reach], memory_format=torch.contiguous_format)
-    for offset in (y * line + z for y in range(high) for z in range(wide)):
-        total += padded[:, :, offset : offset + reach, :, offset : offset + reach]
-    patches = total.view(records, draws, out_height, line, draws, out_height, line)
-    n = draws * out_height * out_width
-    return patches[:, :, :, :out_width, :, :, :out_width].reshape(records, n, n)
+    out_height = lines - high + 1
+    total = _shifted(across, range(0, high * line, line), out_height * line)
+    patches = total.unflatten(4, (out_height, line)).unflatten(2, (out_height, line))
+    return patches[:, :, :, : line - wide + 1, :, :, : line - wide + 1]
+
+
+def _shifted(t: Tensor, offsets: range, length: int) -> Tensor:
+    """The sum of [B, K, length, K, length] of `t`, shifted by every offset on both sides."""
+    first, *others = (t[:, :, o : o + length, :, o : o + length] for o in offsets)
+    if not others:
+        return first
+    total = first + others[0]
+    for other in others[1:]:
+        total += other
+    return total
 
 
 def output_gram(module: Weighted, g: Tensor, records: int) -> Tensor:
@@ -300,12 +327,13 @@ def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor,
 
     Proof. ||G^T X||^2 = sum_st XX_st GG_st. A computed entry of XX differs from x_s . x_t by at
     most gamma_m |x_s| |x_t| + m tiny (m roundings in a row, tiny for those below the normal
-    numbers), one of GG likewise; their product, made in the Grams' precision, adds u and tiny, and
-    the float64 sum of n^2 of them gamma_{n^2} in that precision. With T = sum_t |x_t| |g_t| and
-    Cauchy and Schwarz's inequality the computed square differs from the true one by at most
+    numbers), one of GG likewise; their product and the sum of r of them, made in the Grams'
+    precision, add u + gamma_{r-1} and 2 r tiny, and the float64 sum of n^2 / r such sums
+    gamma_{n^2} of float64. With T = sum_t |x_t| |g_t| and Cauchy and Schwarz's inequality the
+    computed square differs from the true one by at most
 
-        (gamma_x + gamma_g + 4 u + gamma_{n^2}) (1 + small) T^2 + 2 tiny (m_x (sum_t |g_t|)^2 + m_g
-        (sum_t |x_t|)^2 + n^2)
+        (gamma_x + gamma_g + 4 u + gamma_{r-1} + gamma_{n^2}) (1 + small) T^2 + 2 tiny (m_x (sum_t
+        |g_t|)^2 + m_g (sum_t |x_t|)^2 + 2 n^2)
 
     where |x_t|^2 is at most (the computed diagonal entry + 2 m tiny) / (1 - gamma_x). That is
     added. If it is more than GRAM_TRUST of the square (tokens nearly alike that cancel, numbers
@@ -322,7 +350,8 @@ def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor,
     """
     dtype, n = xx.dtype, xx.shape[1]
     tiny = torch.finfo(dtype).tiny
-    square = (xx * gg).flatten(1).sum(1, dtype=torch.float64)
+    run = _run(n)
+    square = _inner(xx, gg, run)
     loss_x, loss_g = (gamma(m + 2, dtype) for m in terms)
     lengths_x, lengths_g = (
         (
@@ -330,17 +359,33 @@ def gram_square(xx: Tensor, gg: Tensor, terms: tuple[int, int]) -> tuple[Tensor,
         ).sqrt()
         for t, loss, m in ((xx, loss_x, terms[0]), (gg, loss_g, terms[1]))
     )
-    relative = 1.01 * (loss_x + loss_g + gamma(n * n + 4, torch.float64))
+    relative = 1.01 * (loss_x + loss_g + gamma(run - 1, dtype) + gamma(n * n + 4, torch.float64))
     below = (
         4
         * tiny
-        * (terms[0] * lengths_g.sum(1).square() + terms[1] * lengths_x.sum(1).square() + n * n)
+        * (terms[0] * lengths_g.sum(1).square() + terms[1] * lengths_x.sum(1).square() + 2 * n * n)
     )
     most = (lengths_x * lengths_g).sum(1).square()
     error = relative * most + below
     trusted = (error <= GRAM_TRUST * square) & torch.isfinite(square) & (relative < 0.5)
     sizes = torch.stack([most.sqrt(), lengths_x.sum(1)])
     return torch.maximum(square + error, CANCELLED**2 * most), ~trusted, sizes
+
+
+def _run(n: int) -> int:
+    """Of a row's n products, how many are added up before they are float64."""
+    if n < LONG_ROW:
+        return 1
+    return max(run for run in range(1, LONGEST_RUN + 1) if n % run == 0)
+
+
+def _inner(xx: Tensor, gg: Tensor, run: int) -> Tensor:
+    """The inner products fp64 [B] of two [B, n, n], `run` numbers at a time in their precision."""
+    if run == 1 or not xx.is_cpu:
+        return (xx * gg).flatten(1).sum(1, dtype=torch.float64)
+    # without the products of all records beside the two, which would leave the cache
+    sums = torch.bmm(xx.reshape(-1, 1, run), gg.reshape(-1, run, 1))
+    return sums.view(len(xx), -1).sum(1, dtype=torch.float64)
 
 
 def exact_norm(inputs: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
