@@ -302,7 +302,7 @@ def options_of(task: Task, prompts: Prompts, adapted: Adapted) -> dict[str, Any]
     """What a run keeps of the task beside its plan, to be built again from (`runs.prepared`)."""
     start, public = task.public.start, task.public
     selected = {} if public.selected is None else {"selected": list(public.selected)}
-    own = task.method.given() | selected
+    own = task.method.used(adapted) | selected
     return {
         "method_options": own,
         "prompts": {
