@@ -113,7 +113,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     given = Given(prompts, task.public.start or None, task.public.selected)
     with seeded(task.seed):
         adapted = method.apply(opened, given)
-    public_prompts = prompts_hash(task.prompting, opened, facts)  # with the tokens of classes
+    public_prompts = prompts_hash(task.prompting, opened, facts, prompts.prompts)
     if task.performance.gradient_checkpointing:
         opened.checkpoint_gradients()
     _require_units(facts, privacy)

@@ -350,6 +350,10 @@ def test_without_a_public_model_a_release_says_so_and_opens_in_plain_diffusers(
     assert any("no public model" in str(line) and "none:28x28x1" in str(line) for line in lines)
     verbs.export(run, tmp_path / "model")
     verbs.synthesize(run, 3, tmp_path / "pictures", controls=False)
+    (tmp_path / "prompts.csv").write_text("prompt,label\ncircle,circle\n")
+    verbs.synthesize(run, None, tmp_path / "told", prompts=tmp_path / "prompts.csv", keep_key=True)
+    (row,) = (tmp_path / "told" / "metadata.jsonl").read_text().splitlines()
+    assert json.loads(row)["prompt"] == "<circle>"
     verbs.release(tmp_path / "pictures")
     facts = json.loads((tmp_path / "pictures" / "privacy.json").read_text())
     assert facts["conditions"]["base"] == "none:16x16x3"
