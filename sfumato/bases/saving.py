@@ -1,4 +1,4 @@
-"""Writing a pipeline folder: weights in half precision, which a plain call of diffusers opens."""
+"""Writing a pipeline folder that a plain call of diffusers opens, in half precision or single."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .weights import check_settings
 
 
 def write_pipeline(pipe: Any, folder: Path) -> None:
-    """Writes a diffusers pipeline of halved parts.
+    """Writes a diffusers pipeline in the formats of its parts.
 
     diffusers opens its own models in single precision unless it is told a `dtype`, transformers its
     models in that of their settings: both name the same here, or the parts do not fit together.
 
     Args:
-        pipe: With parts as `compute.stored.halved` makes them.
+        pipe: With whole tensors, as `compute.stored.halved` makes them.
         folder: A new folder.
     """
     pipe.save_pretrained(folder, safe_serialization=True)
