@@ -240,14 +240,23 @@ def copy_base(name: str, folder: str | Path, base_config: str | Path | None = No
 
 
 def pipeline_class(folder: Path) -> str | None:
-    """The diffusers class of a pipeline folder, if it is one of a known family."""
+    """The diffusers class of a pipeline folder, if it is one of a known family.
+
+    None, too, of adapters as a base, which lie in no such folder.
+    """
+    if not (folder / INDEX_FILE).is_file():
+        return None
     kind = check_settings(folder / INDEX_FILE).get("_class_name")
-    return kind if isinstance(kind, str) and kind in FAMILIES else None
+    return kind if is_pipeline(kind) else None
 
 
-def reads_prompts(folder: Path) -> bool:
-    """Whether the pipeline in `folder` is of a family that is told in words what to draw."""
-    kind = pipeline_class(folder)
+def is_pipeline(kind: object) -> bool:
+    """Whether this is the name of a diffusers class of a known family."""
+    return isinstance(kind, str) and kind in FAMILIES
+
+
+def reads_prompts(kind: str | None) -> bool:
+    """Whether a diffusers class is of a family that is told in words what to draw."""
     family = FAMILIES.get(kind or "")
     return family is not None and family.prompted and not issubclass(family, ClassBase)
 

@@ -27,6 +27,7 @@ from .flow import FlowBase, training_sigmas
 from .interface import Base, BaseInfo
 from .latents import AutoencoderBase, latent_scale
 from .loading import loading, read_models, read_scheduler, require_finite
+from .saving import write_pipeline
 from .text import embed
 from .transformers import TransformerNames
 from .weights import check_settings
@@ -142,7 +143,7 @@ class PipelineBase(TransformerNames, AutoencoderBase, Base):
             name: halved(part) if isinstance(part, nn.Module) else part
             for name, part in self.parts.items()
         }
-        self._joined(halves).save_pretrained(folder, safe_serialization=True)
+        write_pipeline(self._joined(halves), folder)
 
     def as_pipeline(self) -> Any:
         """The base as its diffusers pipeline, which shares its modules."""

@@ -14,6 +14,7 @@ from .checks import INDEX_FILE, check_folder, folder_digest
 from .files import written_whole
 from .interface import Base
 from .loading import loading
+from .saving import write_pipeline
 from .unknown import what_it_is
 from .weights import check_settings, check_weights
 
@@ -62,7 +63,7 @@ def folder_from_file(
     held = {name: entry for name, entry in check_weights(file).items() if _loaded(name)}
     pipe = _open(file, config, kind, held)
     with written_whole(folder) as part:
-        pipe.save_pretrained(part, safe_serialization=True)
+        write_pipeline(pipe, part)
     return folder_digest(folder)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from ..bases import LORA_FILE
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..options import Execution, Machine, Reading, Start
@@ -149,7 +150,9 @@ def next_commands(
     named = Path(said["run"]).resolve() == Path(folder).resolve() if "run" in said else False
     place = config if named else f" {quote(str(folder))}"
     said = said if named else {}  # the places of a config are those of its own run
-    model = "" if "model" in said else f" -o {kind.hands_over.lower()}"
+    tuned = kind.hands_over == "pictures" and (Path(folder) / "model" / LORA_FILE).is_file()
+    product = "LoRA" if tuned else kind.hands_over
+    model = "" if "model" in said else f" -o {product.lower()}"
     export = f"sfumato export{place}{model}"
     # as many pictures as there were units, within reason; of a token some to look at
     count = 100 if kind.learns_tokens else max(100, min(10_000, int(float(f"{plan.n_units:.1g}"))))
@@ -158,11 +161,11 @@ def next_commands(
     number = "" if "number" in said else f" -n {count}"
     release = "" if "release" in said else " -o release"
     synthesize = f"sfumato synthesize{place}{number}{release}"
-    if kind.hands_over == "pictures":
+    if product == "pictures":
         lines = [f"next: {synthesize}"]
     elif kind.learns_tokens:
         lines = [f"next: {export}", f"and, for pictures with it: {synthesize}"]
     else:
-        lines = [f"next: {synthesize}", f"or, for the {kind.hands_over} itself: {export}"]
+        lines = [f"next: {synthesize}", f"or, for the {product} itself: {export}"]
     audit = f"optional, before that: sfumato audit{place} (certificates state the result)"
     return [*lines, audit]

@@ -235,6 +235,10 @@ class Method(Options):
             SfumatoError: Options that this mechanism does not have.
         """
 
+    def used(self, adapted: Any) -> dict[str, Any]:
+        """Its options as they are kept and published: those given, as they act on this base."""
+        return self.given()
+
     def selection(self, adapted: Any, scores: Sequence[float] | None) -> dict[str, Any] | None:
         """A certificate's entry about a choice of what trains that cost nothing; None without one.
 

@@ -113,7 +113,7 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     given = Given(prompts, task.public.start or None, task.public.selected)
     with seeded(task.seed):
         adapted = method.apply(opened, given)
-    public_prompts = prompts_hash(task.prompting, opened, facts)  # with the tokens of classes
+    public_prompts = prompts_hash(task.prompting, opened, facts, prompts.prompts)
     if task.performance.gradient_checkpointing:
         opened.checkpoint_gradients()
     _require_units(facts, privacy)
@@ -302,7 +302,7 @@ def options_of(task: Task, prompts: Prompts, adapted: Adapted) -> dict[str, Any]
     """What a run keeps of the task beside its plan, to be built again from (`runs.prepared`)."""
     start, public = task.public.start, task.public
     selected = {} if public.selected is None else {"selected": list(public.selected)}
-    own = task.method.given() | selected
+    own = task.method.used(adapted) | selected
     return {
         "method_options": own,
         "prompts": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..bases import Base, caption_base
 from ..errors import SfumatoError
 from ..options import Prompting
@@ -46,14 +48,16 @@ def require_captions(base: Base) -> None:
     made_up_texts(caption_base(base), 1)
 
 
-def prompts_hash(asked: Prompting, base: Base, facts: PublicFacts) -> str | None:
+def prompts_hash(
+    asked: Prompting, base: Base, facts: PublicFacts, prompts: Sequence[str]
+) -> str | None:
     """SHA-256 of the file of public prompts, which is read and checked; None without one.
 
     Raises:
-        SfumatoError: As `read_prompts` and `PublicPrompts.check`.
+        SfumatoError: As `read_prompts` and `PublicPrompts.on`.
     """
     if asked.prompts_file is None:
         return None
     told = read_prompts(asked.prompts_file, facts.classes)
-    told.check(base)
+    told.on(base, facts.classes, prompts)
     return told.sha256

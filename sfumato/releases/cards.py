@@ -28,6 +28,8 @@ CLASS_SHARES = {
 }
 TABLE = '<div class="scroll" tabindex="0" role="region" aria-label="figures"><table>\n'
 EMPTY_HEAD = re.compile(r"<thead>\s*<tr>(?:\s*<th></th>)+\s*</tr>\s*</thead>\s*")
+# Pipelines that draw in the nearest of their own sizes, unless they are told not to.
+OWN_SIZES = {"PixArtSigmaPipeline", "SanaPipeline", "PRXPipeline"}
 CARD_PIXELS = 160
 CARD_SAMPLES = 4  # rows of a model's card
 SIZES = (
@@ -164,12 +166,23 @@ def _opening(certificate: dict, contents: Contents) -> dict:
         # of a square PNG, as its head says it; a pipeline may take another size for granted
         "side": int.from_bytes(again.image[16:20], "big") if again else None,
         "prompt": drawn[0].prompt if drawn else next(with_words, next(iter(prompts), "")),
+        "call": _call(contents.pipeline, contents.drawn_by["guidance"] if again else 1.0),
         "bundled": certificate["conditions"].get("base") in bundled_bases(),
         "rows": [
             (one.prompt, _image(one, "the adapted model"), _image(other, "the public base"))
             for one, other in zip(*(contents.samples.get(row, ()) for row in ("adapted", "base")))
         ][:CARD_SAMPLES],
     }
+
+
+def _call(pipeline: str, guidance: float) -> list[tuple[str, object]]:
+    """What a pipeline is told so that it draws as here: first how much guidance, 1 being none."""
+    if pipeline == "ZImagePipeline":  # counts from 0
+        return [("guidance_scale", guidance - 1)]
+    if pipeline == "QwenImagePipeline":
+        return [("true_cfg_scale", guidance), ("negative_prompt", '""')]
+    sizes = [("use_resolution_binning", False)] if pipeline in OWN_SIZES else []
+    return [("guidance_scale", guidance), *sizes]
 
 
 def _image(example: Example, drawn_by: str) -> str:

@@ -312,7 +312,7 @@ def _check_model(folder: Path, found: Contents) -> None:
         )
     if found.layout == "pipeline":
         found.pipeline = pipeline_class(folder / "model") or found.pipeline
-        found.prompted = reads_prompts(folder / "model")
+        found.prompted = reads_prompts(found.pipeline)
         found.classes = told_classes(folder / "model")
         found.without = parts_without(folder / "model")
     for name in weights:
@@ -329,16 +329,24 @@ def _require_public(prompt: str | None, prompts: Collection[str]) -> None:
         )
 
 
-def drawn_by(scheduler: str, steps: int, guidance: float) -> dict[str, Any]:
-    """How samples were drawn, as their table says it; ValueError for what no sampler takes."""
-    from sfumato.bases import is_scheduler  # here: pictures need no torch
+def drawn_by(
+    scheduler: str, steps: int, guidance: float, pipeline: str | None = None
+) -> dict[str, Any]:
+    """How samples were drawn, as their table says it; ValueError for what no sampler takes.
+
+    `pipeline`: diffusers' class of the base, which adapters are loaded into.
+    """
+    from sfumato.bases import is_pipeline, is_scheduler  # here: pictures need no torch
 
     known = isinstance(scheduler, str) and is_scheduler(scheduler)
     if not known or type(steps) is not int or not 1 <= steps <= MOST_STEPS:
         raise ValueError("not the settings of a sampler")
     if type(guidance) is not float or not math.isfinite(guidance):
         raise ValueError("not a guidance")
-    return {"scheduler": scheduler, "steps": steps, "guidance": guidance}
+    if pipeline is not None and not is_pipeline(pipeline):
+        raise ValueError("not a pipeline")
+    how = {"scheduler": scheduler, "steps": steps, "guidance": guidance}
+    return how if pipeline is None else how | {"pipeline": pipeline}
 
 
 def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> None:
@@ -347,6 +355,8 @@ def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> N
     rule = SfumatoError(f"{SAMPLES}/ is not as `sfumato export` writes it: export again")
     if not pngs and SAMPLE_TABLE not in found.files:
         return
+    from sfumato.bases import reads_prompts  # here: pictures need no torch
+
     try:
         lines = (folder / SAMPLE_TABLE).read_text("utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
@@ -355,7 +365,10 @@ def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> N
         whole = whole and all(isinstance(row["prompt"], str) for row in rows)
         how = [{name: row[name] for name in row if name not in OF_EACH} for row in rows]
         if how[0]:  # exports of earlier versions do not say it
-            found.drawn_by = drawn_by(how[0]["scheduler"], how[0]["steps"], how[0]["guidance"])
+            found.drawn_by = drawn_by(**how[0])
+            if found.layout != "pipeline" and "pipeline" in found.drawn_by:
+                found.pipeline = found.drawn_by["pipeline"]
+                found.prompted = reads_prompts(found.pipeline)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         raise rule from None
     if not whole or sorted(named) != pngs or any(one != (found.drawn_by or {}) for one in how):

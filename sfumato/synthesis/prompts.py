@@ -8,11 +8,11 @@ import io
 import json
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..bases import Base
+from ..bases import Base, text_base
 from ..errors import SfumatoError
 from ..options.sharing import UNLABELLED
 
@@ -44,15 +44,25 @@ class PublicPrompts:
         """How many pictures they ask for together."""
         return sum(self.counts)
 
-    def check(self, base: Base) -> None:
-        """Refuses prompts that a base cannot read.
+    def on(self, base: Base, classes: Sequence[str], prompts: Sequence[str]) -> PublicPrompts:
+        """The same as a base reads them: `circle` is a class's `<circle>` where it knows no other.
+
+        Args:
+            base: What draws, with the tokens of the classes.
+            classes: Public class names of the plan.
+            prompts: Of each class.
 
         Raises:
-            SfumatoError: It is told nothing, or one of them is too long.
+            SfumatoError: It is told nothing, or cannot read one of them.
         """
         if base.info.condition == "none":
             raise SfumatoError("--prompts: this base draws without being told what: leave it out")
-        base.check_prompts(list(dict.fromkeys(self.texts)))
+        texts = self.texts
+        if base.info.condition == "class":
+            own, known = dict(zip(classes, prompts)), text_base(base)
+            texts = tuple(t if known.tokens_of(t) else own.get(t, t) for t in texts)
+        base.check_prompts(list(dict.fromkeys(texts)))
+        return replace(self, texts=texts)
 
     def names(self, classes: Sequence[str]) -> list[str]:
         """Names of what is drawn: the classes, and `UNLABELLED` where several could be meant."""

@@ -73,10 +73,11 @@ def candidates_for(
             prepared = prepare_as_asked(records, one, public_data, place, on_stage)
             require_alike_plan(prepared)
             hope = f"forecast on {name}: {outlook(prepared).sentence}"
-            for remark in (*remarks_on(prepared, records), hope):
+            remarks = remarks_on(prepared, records)
+            for remark in (*remarks, hope):
                 if remark not in said:
                     on_stage(f"note: {remark}")
-            said.update(remarks_on(prepared, records))
+            said.update(remarks)
             require_worth(prepared, task.privacy.anyway)
             lists.append(published(prepared))
             prepared = fit_to_machine(prepared, runs=True)

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import LORA_FILE, Base
+from ..bases import LORA_FILE, Base, pipeline_class
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import METHODS
 from ..methods.given import Drawing
@@ -145,7 +145,7 @@ def _draw(run: Run, folder: Path, progress: Callable[[str], None]) -> dict[str, 
         drawn: dict[str, list[str]] = {} if beside is None else beside.pop("pictures", {})
         rows = {TOKEN_ROWS[name]: list(map(base64.b64decode, row)) for name, row in drawn.items()}
     prompts = [plan.prompts[int(label)] for label in labels.tolist()]
-    write_samples(folder, rows, prompts, sampling)
+    write_samples(folder, rows, prompts, sampling, pipeline_class(base.info.folder))
     return beside
 
 
@@ -182,7 +182,11 @@ def _two_rows(
 
 
 def write_samples(
-    folder: Path, rows: Mapping[str, Sequence[bytes]], prompts: Sequence[str], sampling: Sampling
+    folder: Path,
+    rows: Mapping[str, Sequence[bytes]],
+    prompts: Sequence[str],
+    sampling: Sampling,
+    pipeline: str | None,
 ) -> None:
     """Writes PNG files and a table that says of each how anybody draws it again.
 
@@ -191,10 +195,11 @@ def write_samples(
         rows: Pictures as PNG by row, all in the same order.
         prompts: Of every picture of a row.
         sampling: How they were drawn.
+        pipeline: The base's class in diffusers.
     """
     place = folder / SAMPLES
     place.mkdir()
-    how = drawn_by(sampling.scheduler, sampling.steps, sampling.guidance_scale)
+    how = drawn_by(sampling.scheduler, sampling.steps, sampling.guidance_scale, pipeline)
     lines: list[str] = []
     for row, images in rows.items():
         for i, image in enumerate(images):

@@ -121,7 +121,8 @@ def synthesize(
     row = _of_base(run, n, classes, shard, sampling) if controls and public is None else {}
     base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     if told is not None:
-        told.check(base)
+        told = told.on(base, plan.classes, plan.prompts)
+        classes = Classes.of_file(plan.classes, told, said)
     sampling = resolved(sampling, base)
     base.sampler(sampling.scheduler, sampling.steps)
     run.record(Released(sort="images", n=n, seed=sampling.seed))

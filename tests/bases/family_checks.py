@@ -69,8 +69,8 @@ Published = Callable[[Any, Rows], torch.Tensor]
 Draw = Callable[[Any, Start], np.ndarray]
 
 
-def pipeline(folder: Path) -> Any:
-    """The folder in plain diffusers, in single precision."""
+def pipeline(folder: Path, **how: Any) -> Any:
+    """The folder in plain diffusers, in single precision; `how`: other words than that."""
     from diffusers import DiffusionPipeline
 
     index = json.loads((folder / "model_index.json").read_text())
@@ -82,8 +82,9 @@ def pipeline(folder: Path) -> Any:
         vars(transformers).setdefault("T5GemmaEncoder", T5GemmaEncoder)
     # diffusers opens a pipeline saved without a part only if it is told so
     left_out = {name: None for name, kind in index.items() if kind == [None, None]}
+    how = how or {"dtype": torch.float32}
     pipe = DiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **left_out
+        folder, use_safetensors=True, local_files_only=True, **how, **left_out
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

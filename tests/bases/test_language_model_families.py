@@ -13,16 +13,12 @@ import pytest
 import torch
 
 from sfumato.bases import load_base
-from sfumato.bases.conditioning import concatenate, rows
 from sfumato.errors import SfumatoError
-from sfumato.gradients import Engine
 from sfumato.methods import Lora
 from sfumato.methods.dpsgd import fit_to_memory
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.task import task_of
-from sfumato.training import denoising_losses
-from sfumato.training.dummy import dummy_rows
 from tests.bases.family_checks import (
     CAPTIONS,
     adapt,
@@ -114,27 +110,6 @@ def test_families_that_join_texts_to_the_longest_learn_from_one_unit_at_a_time(
         fit_to_memory(several)
     reference = replace(prepared.performance, micro_batch=2, engine="reference")
     assert fit_to_memory(replace(prepared, performance=reference)).performance.micro_batch == 2
-
-
-def test_the_longest_prompt_of_a_pass_changes_the_rounding_of_all(folder_of: Any) -> None:
-    """Why: the same record beside a longer prompt has another gradient, in its last bits."""
-    base = load_base(folder_of("lumina_2"))
-    table = concatenate([base.condition(PROMPTS), base.condition([""])])
-    query = next(n for n in base.learnable() if n.startswith("layers.") and "to_q.weight" in n)
-    trainable = {query: dict(base.denoiser.named_parameters())[query].requires_grad_()}
-    losses = denoising_losses(base, lambda label: rows(table, label), torch.float32)
-    batch = dummy_rows(base, 2, 4, 1)
-
-    def norm(others: int) -> float:
-        label = torch.full_like(batch.label, others)
-        label[0] = 1  # the shorter one
-        with Engine(base.denoiser, trainable) as engine:
-            some = replace(batch, label=label)
-            _, norms = engine.clipped_sum(losses, some, draws=1, clip=torch.ones_like)
-        return float(norms[0])
-
-    assert norm(1) == norm(1) and norm(0) == pytest.approx(norm(1), rel=1e-4)
-    assert norm(0) != norm(1)
 
 
 def test_text_that_reaches_nothing_is_left_out(folder_of: Any) -> None:

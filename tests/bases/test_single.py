@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from sfumato import verbs
 from sfumato.bases import load_base
+from sfumato.bases.loading import stored_formats
 from sfumato.cli import main
 from sfumato.errors import ModelError
 from sfumato.options import Sampling
@@ -120,6 +121,20 @@ def test_a_checkpoint_in_one_file_becomes_the_same_base(world, tiny_base, tmp_pa
         for base in (made, own)
     ]
     assert (drawn[0] == drawn[1]).all()
+
+
+def test_a_checkpoint_in_half_precision_opens_in_diffusers_as_one_of_single_does(world, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    file, config = world
+    halves = {n: t.half() if t.is_floating_point() else t for n, t in load_file(file).items()}
+    save_file(halves, file, metadata={"format": "pt"})
+    verbs.copy_base(str(file), tmp_path / "base", base_config=config)
+    assert stored_formats(tmp_path / "base" / "text_encoder")[0] == {torch.float16}
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "base")
+    assert pipe.text_encoder.dtype == pipe.unet.dtype == torch.float32
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe("circle", num_inference_steps=1, output_type="np").images.std() > 0
 
 
 def test_a_checkpoint_of_another_model_is_refused(world, tmp_path):

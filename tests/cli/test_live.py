@@ -170,6 +170,18 @@ def test_the_next_command_is_the_methods_own(method, units, first, count):
     assert METHODS[method].hands_over in ("token", "LoRA", "model")
 
 
+@pytest.mark.parametrize("tuned", [False, True])
+def test_export_comes_next_after_an_evolution_that_trained_a_model(tmp_path, tuned):
+    plan = SimpleNamespace(method="evolution", n_units=348, voting=SimpleNamespace(candidates=60))
+    (tmp_path / "model").mkdir()
+    if tuned:
+        (tmp_path / "model" / "pytorch_lora_weights.safetensors").touch()
+    first, *others = next_commands(plan, tmp_path)
+    assert first == f"next: sfumato synthesize {tmp_path} -n 60 -o release"
+    export = f"or, for the LoRA itself: sfumato export {tmp_path} -o lora"
+    assert others[:-1] == ([export] if tuned else []) and "audit" in others[-1]
+
+
 def test_the_next_command_says_nothing_again_that_the_config_says():
     plan = SimpleNamespace(method="lora", n_units=348, voting=None)
     said = {"run": "run", "release": "out", "number": 12, "model": "model"}

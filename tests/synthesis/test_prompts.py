@@ -28,9 +28,7 @@ def read(base, tmp_path):
     def of(content, name="prompts.csv"):
         place = tmp_path / name
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
-        found = read_prompts(place, CLASSES)
-        found.check(base)
-        return found
+        return read_prompts(place, CLASSES).on(base, CLASSES, CLASSES)
 
     return of
 
@@ -100,6 +98,25 @@ def test_other_files_are_refused(read, tmp_path):
         read("a\n", "prompts.txt")
     with pytest.raises(SfumatoError, match="No such file"):
         read_prompts(tmp_path / "none.csv", CLASSES)
+
+
+def test_a_class_of_the_plan_may_be_named_as_it_is_written(tmp_path):
+    """On a base that is told a class; of texts nothing is read otherwise than it stands."""
+    base = load_base("none:16x16x3")
+    words = ["<circle>", "<cross>"]
+    base.add_tokens(words, ["nothing", "nothing"])
+    file = tmp_path / "prompts.csv"
+    file.write_text('prompt,label\ncircle,circle\n"<circle>",\nnothing,\ncross,\n')
+    told = read_prompts(file, CLASSES)
+    read = told.on(base, CLASSES, words)
+    assert read.texts == ("<circle>", "<circle>", "nothing", "<cross>")
+    assert read.labels == told.labels and read.sha256 == told.sha256
+    known = load_base("none:16x16x3")
+    known.add_tokens([*words, "circle"], ["nothing"] * 3)
+    assert told.on(known, CLASSES, words).texts[0] == "circle"  # a class of the base's own
+    file.write_text("prompt\nstar\n")
+    with pytest.raises(SfumatoError, match="the base has no class 'star'"):
+        read_prompts(file, CLASSES).on(base, CLASSES, words)
 
 
 def test_every_prompt_is_drawn_as_often_as_it_was_asked_for(read):

@@ -117,6 +117,25 @@ def test_one_charge_pays_for_votes_and_training_on_the_base_they_choose(
     return run
 
 
+def test_each_candidate_is_remarked_on_once(tiny_images, bases, second_wins, tmp_path, monkeypatch):
+    remarked, real, lines = [], chosen.remarks_on, []
+
+    def remarks_on(prepared, records):
+        remarked.append(prepared.plan.base)
+        return (*real(prepared, records), f"seen on {Path(prepared.plan.base).name}")
+
+    def stop(*given):
+        raise Interrupted("before the charge")
+
+    monkeypatch.setattr(chosen, "remarks_on", remarks_on)
+    monkeypatch.setattr(chosen, "require_one_price", stop)
+    with pytest.raises(Interrupted):
+        adapt(tiny_images, bases, tmp_path / "run", on_stage=lines.append)
+    notes = [line for line in map(str, lines) if line.startswith("note: ")]
+    assert remarked == bases and len(notes) == len(set(notes))
+    assert {f"note: seen on tiny-{i}" for i in (0, 1)} < set(notes)
+
+
 @pytest.mark.parametrize(
     "forge",
     [

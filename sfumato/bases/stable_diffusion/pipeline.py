@@ -20,6 +20,7 @@ from ..facts import info_by_denoiser, settings_of
 from ..interface import BaseInfo, Denoise
 from ..latents import AutoencoderBase, LatentScale, latent_scale
 from ..loading import loading, read_models, read_scheduler, require_finite, require_schedule
+from ..saving import write_pipeline
 from ..schedules import DiffusionBase
 from ..unets import UNetNames, check_unet
 from .denoising import make_denoise
@@ -202,7 +203,7 @@ class StableDiffusion(UNetNames, AutoencoderBase, DiffusionBase, ClipWords):
             if isinstance(part, nn.Module)
         }
         pipe.register_modules(**halves)
-        pipe.save_pretrained(folder, safe_serialization=True)
+        write_pipeline(pipe, folder)
 
     def as_pipeline(self) -> Any:
         """The base as a diffusers pipeline that shares its modules."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import isqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import SfumatoError
 from ...options import Privacy, Schedule, option
@@ -105,10 +105,16 @@ class Warmed(Trained):
                 f"--warm-up means: {error}; give a smaller --warm-up-size"
             ) from error
 
+    def used(self, adapted: Adaptation) -> dict[str, Any]:
+        """Small pictures are no larger than what the denoiser sees."""
+        said = super().used(adapted)
+        size = {} if self.warm_up_size is None else {"warm_up_size": self.side(adapted.base)}
+        return said | size
+
     def side(self, base: Base) -> int:
         """Of the small pictures."""
         if self.warm_up_size is not None:
-            return self.warm_up_size
+            return min(self.warm_up_size, max(base.latent_shape[1:]))
         return min(SIDE, isqrt(NUMBERS // base.latent_shape[0]))
 
     def estimate(self, prepared: Prepared) -> Work:

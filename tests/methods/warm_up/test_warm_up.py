@@ -18,6 +18,10 @@ from sfumato import verbs
 from sfumato.auditing import on_run
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Full, Lora
+from sfumato.planning.facts import PublicFacts
+from sfumato.planning.prepare import prepare
+from sfumato.planning.published import published
+from sfumato.planning.task import task_of
 from sfumato.privacy import accounting
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.notes import CheckpointMade, Interval, MomentsMade
@@ -296,6 +300,22 @@ def test_too_few_units_and_too_many_numbers_are_refused(tiny_base):
     assert Full(**WARM).moments(adapted, 9).divisors == (3.0,) * 3
 
 
+def test_small_pictures_are_as_large_as_is_published(tiny_base):
+    """Asked for larger than what the denoiser sees: both are of its size."""
+    facts = PublicFacts(24, ("circle", "cross", "square"))
+    for asked, size in ((300, 8), (2, 2), (None, None)):
+        task = task_of(
+            base=str(tiny_base), method=Full(**WARM | {"warm_up_size": asked}), epsilon=8.0,
+            delta=1e-2, **SCHEDULE,
+        )[2]  # fmt: skip
+        made = prepare(facts, task)
+        assert made.options["method_options"].get("warm_up_size") == size
+        settings = dict(published(made))["settings"]
+        assert settings.count("warm_up_size") == (size is not None)
+        assert size is None or f"warm_up_size {size}," in settings
+        assert made.plan.moments.numbers == 4 * (size or 8) ** 2
+
+
 def test_methods_without_a_warm_up_do_not_take_the_option(tiny_images, tiny_base, tmp_path):
     for method in ("inversion", "embedding", "evolution", "saliency", "loda"):
         with pytest.raises(SfumatoError, match=r"warm.up"):
@@ -330,6 +350,10 @@ def test_without_a_public_model_a_release_says_so_and_opens_in_plain_diffusers(
     assert any("no public model" in str(line) and "none:28x28x1" in str(line) for line in lines)
     verbs.export(run, tmp_path / "model")
     verbs.synthesize(run, 3, tmp_path / "pictures", controls=False)
+    (tmp_path / "prompts.csv").write_text("prompt,label\ncircle,circle\n")
+    verbs.synthesize(run, None, tmp_path / "told", prompts=tmp_path / "prompts.csv", keep_key=True)
+    (row,) = (tmp_path / "told" / "metadata.jsonl").read_text().splitlines()
+    assert json.loads(row)["prompt"] == "<circle>"
     verbs.release(tmp_path / "pictures")
     facts = json.loads((tmp_path / "pictures" / "privacy.json").read_text())
     assert facts["conditions"]["base"] == "none:16x16x3"
