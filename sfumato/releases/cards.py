@@ -166,7 +166,7 @@ def _opening(certificate: dict, contents: Contents) -> dict:
         # of a square PNG, as its head says it; a pipeline may take another size for granted
         "side": int.from_bytes(again.image[16:20], "big") if again else None,
         "prompt": drawn[0].prompt if drawn else next(with_words, next(iter(prompts), "")),
-        "call": _call(contents.pipeline, contents.drawn_by["guidance"] if again else 1.0),
+        "call": _call(contents),
         "bundled": certificate["conditions"].get("base") in bundled_bases(),
         "rows": [
             (one.prompt, _image(one, "the adapted model"), _image(other, "the public base"))
@@ -175,8 +175,9 @@ def _opening(certificate: dict, contents: Contents) -> dict:
     }
 
 
-def _call(pipeline: str, guidance: float) -> list[tuple[str, object]]:
+def _call(contents: Contents) -> list[tuple[str, object]]:
     """What a pipeline is told so that it draws as here: first how much guidance, 1 being none."""
+    pipeline, guidance = contents.pipeline, (contents.drawn_by or {}).get("guidance", 1.0)
     if pipeline == "ZImagePipeline":  # counts from 0
         return [("guidance_scale", guidance - 1)]
     if pipeline == "QwenImagePipeline":
