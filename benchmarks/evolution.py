@@ -20,10 +20,12 @@ import torch
 from methods import first
 
 from sfumato import verbs
+from sfumato.bases import load_lora
 from sfumato.evaluation.classifiers import train_classifier
 from sfumato.methods import Evolution
 from sfumato.options import Sampling
 from sfumato.records import RecordSet, load_records
+from sfumato.verbs.facts import adapted_base, public_base
 from sfumato.verbs.real_images import images_of
 
 CLASSES = private_sets.CLASSES
@@ -74,15 +76,24 @@ def evolved(records: RecordSet, args, epsilon: float, seed: int, work: Path) -> 
     return {"run": run, "cpu": cpu_seconds() - before, "out": out}
 
 
-def public_only(run, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """As many pictures of the public base alone, as the first population was drawn."""
+def drawn_from(base, run, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """So many pictures that a base draws for the prompts of a run."""
     from sfumato.synthesis.dataset import class_of_each
     from sfumato.synthesis.sampler import pictures
-    from sfumato.verbs.facts import public_base
 
     labels = class_of_each(n, [1] * len(CLASSES))
-    drawn = pictures(public_base(run), run.plan.prompts, labels, np.arange(n), Sampling(seed=seed))
+    drawn = pictures(base, run.plan.prompts, labels, np.arange(n), Sampling(seed=seed))
     return np.concatenate([images for _, images in drawn]), labels
+
+
+def tuned(run, test, names: list[str], args, seed: int) -> dict:
+    """Of pictures drawn from the base as `--fine-tune` left it: as many as candidates, and more."""
+    n, base = run.plan.voting.candidates, adapted_base(run)
+    load_lora(base, run.model)  # a run with a population opens as the base without it
+    return {
+        many: judge(*drawn_from(base, run, many, seed), test, names, args, seed)
+        for many in (n, args.tuned_times * n)
+    }
 
 
 def rows(args):
@@ -100,9 +111,13 @@ def rows(args):
                 made = evolved(records, args, epsilon, seed, Path(folder))
                 plan = made["run"].plan
                 if public is None and not args.no_public:
-                    drawn = public_only(made["run"], plan.voting.candidates, seed)
+                    base = public_base(made["run"])
+                    drawn = drawn_from(base, made["run"], plan.voting.candidates, seed)
                     public = judge(*drawn, test, names, args, seed)
                 found = judge(*pictures_in(made["out"]), test, names, args, seed)
+                more = {}
+                if "fine_tune" in json.loads(args.options):
+                    more = {"tuned": tuned(made["run"], test, names, args, seed)}
             yield {
                 "data": args.data,
                 "base": args.base,
@@ -117,7 +132,7 @@ def rows(args):
                 "public_only": public,
                 "classifier_steps": args.classifier_steps,
                 "seed": seed,
-            }
+            } | more
 
 
 def main() -> None:
@@ -133,6 +148,7 @@ def main() -> None:
     parser.add_argument("--options", default="{}", help="fields of Evolution, as JSON")
     parser.add_argument("--classifiers", default="cnn", help="all for seed 0, else the first")
     parser.add_argument("--classifier-steps", type=int, default=400)
+    parser.add_argument("--tuned-times", type=int, default=3, help="more pictures, of --fine-tune")
     parser.add_argument("--seeds", default="0", help="public: of the base's pictures")
     parser.add_argument("--no-public", action="store_true")
     parser.add_argument("--out", type=Path, default=None)
