@@ -256,8 +256,8 @@ def set_cap(
 def price(charges: Sequence[dict[str, Any]], released: bool) -> float:
     """Epsilon of the bodies of CHARGE rows composed, rounded up to 3 decimals.
 
-    Infinity if no accountant bounds it. If a later run was planned after something of an earlier
-    one was released, the Renyi figure counts if it is higher: composition with adaptively chosen
+    Infinity if no accountant bounds it. If a later run was planned after an earlier one had an
+    output (`released`), the Renyi figure counts if it is higher: composition with adaptively chosen
     steps is proven there (arXiv 1605.08294). All charges share relation and delta.
     """
     merged: dict[Any, int] = {}

@@ -35,6 +35,10 @@ from . import budget
 from .looks import selections_of, stopped_of
 
 TERMS = ("unit", "relation", "delta", "max_per_unit")
+FEWER = (
+    "its total is that of an earlier version, which counted fewer outputs of the runs before it:"
+    " `sfumato ledger show` states today's"
+)
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,15 @@ def check_draft(folder: Path, ledger: str | Path | None = None) -> Confirmed:
     try:
         if not book.chain.of_run(run):
             raise LedgerFault(f"the ledger {place} does not know the run of this draft: {cure}")
-        if hashlib.sha256(blob).hexdigest() not in [
-            certified.draft for certified in book.chain.entries(Certified, run)
-        ]:
+        own = hashlib.sha256(blob).hexdigest()
+        named = [row for row in book.chain.entries(Certified, run) if row.draft == own]
+        if not named:
             raise LedgerFault(
                 f"{DRAFT} is not a draft that the ledger certified: it was altered, or `sfumato"
                 " synthesize` did not end. Synthesize or export again"
             )
-        return _compare(book, claim)
+        # `looks_since` then judges a total of an earlier version
+        return _compare(book, claim, any(row.outputs is None for row in named))
     finally:
         book.close()
 
@@ -136,14 +141,16 @@ def check_certificate(ledger: Ledger, certificate: Path) -> Confirmed:
         claim = json.loads(certificate.read_text("utf-8"))
         facts = claim["ledger"]
         entries = facts["entries"]
-        found = _compare(ledger, claim)
+        own, files = certificate_digest(claim), files_digest(claim["artefacts"])
         certified = [
             certified
-            for row, certified in ledger.chain.entered(Certified, found.run)
+            for row, certified in ledger.chain.entered(Certified, facts["run"])
             if row.seq >= entries
         ]
-        found = replace(found, missing=tuple(_compare_since(ledger, claim)))
-        own, files = certificate_digest(claim), files_digest(claim["artefacts"])
+        former = any(row.outputs is None and row.certificate in (own, None) for row in certified)
+        found = _compare(ledger, claim, former)
+        since = _compare_since(ledger, claim)
+        found = replace(found, missing=(*found.missing, *since))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, SfumatoError):
             raise
@@ -184,8 +191,11 @@ def verify(folder: str | Path, ledger: str | Path | None = None) -> VerifyReport
     return VerifyReport(report.ok and said[1], [*report.checks, said])
 
 
-def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
-    """Everything that the rows before the certificate's head decide."""
+def _compare(ledger: Ledger, claim: dict[str, Any], former: bool) -> Confirmed:
+    """Everything that the rows before the certificate's head decide.
+
+    `former`: an earlier version certified it, whose total counted fewer outputs.
+    """
     facts = claim["ledger"]
     head, entries, run = facts["head"], facts["entries"], facts["run"]
     found = [row.seq for row in ledger.rows if row.hash == head]
@@ -202,7 +212,7 @@ def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
     if not before(Charged):
         raise _altered("charges")
     own = before(Charged)[0]
-    group = ledger.datasets.group(frozenset({own.dataset}), entries)
+    group = ledger.datasets.group(frozenset({own.dataset}), entries, former=former)
     charges = [
         {name: charge[name] for name in ("run", "epsilon", "events")} for charge in group.charges
     ]
@@ -251,7 +261,8 @@ def _compare(ledger: Ledger, claim: dict[str, Any]) -> Confirmed:
     stated = math.inf if facts["total_epsilon"] is None else facts["total_epsilon"]
     if not (stated == total or math.isclose(stated, total, rel_tol=0, abs_tol=1e-3 + 1e-9)):
         raise _altered("total epsilon")
-    return Confirmed(found[0], run, ())
+    today = ledger.datasets.group(group.datasets, entries).adaptive
+    return Confirmed(found[0], run, (FEWER,) if today and not group.adaptive else ())
 
 
 def _compare_since(ledger: Ledger, claim: dict[str, Any]) -> Iterator[str]:

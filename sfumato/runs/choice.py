@@ -27,6 +27,7 @@ from ..releases import CertificateFacts
 from . import budget
 from .execute import Start
 from .folder import CANDIDATE, START, Run, options_digest
+from .lock import resumable
 from .matching import bases_asked
 from .preflight import preflight
 from .prepared import rebuild
@@ -119,7 +120,8 @@ def choose_base(run: Run, records: RecordSet, start: Start, on_stage: Callable[[
     on_stage("asking the images for the base")
     key = run.key.for_attempt(start.salt)
     side = base_info(vote.bases[0]).resolution
-    votes = bases_asked(records, side, tables, vote.noise_multiplier, key, STEP)
+    with resumable():
+        votes = bases_asked(records, side, tables, vote.noise_multiplier, key, STEP)
     chosen = vote.best(votes)
     answer = Matched(
         matched=[Path(name).name for name in vote.bases],

@@ -43,6 +43,7 @@ from ..training.texts import INDEX
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
+from .lock import resumable
 from .preflight import preflight
 from .progress_page import shown
 from .samples import Samples
@@ -115,8 +116,9 @@ def train_run(
         The run; without a model where there is more to do, after one of several shards.
     """
     if ranks.rank() != 0:
-        return _train(run, prepared, records, start, execution, (tell, on_stage))
-    with shown(run, tell, on_stage) as told:
+        with resumable():
+            return _train(run, prepared, records, start, execution, (tell, on_stage))
+    with shown(run, tell, on_stage) as told, resumable():
         return _train(run, prepared, records, start, execution, told)
 
 

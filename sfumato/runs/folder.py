@@ -446,6 +446,7 @@ class Run:
             key_kept=keep_key,
             certificate=certificate_digest(json.loads(blob)["certificate"]),
             files=files_digest(drafted_files(draft.parent)),
+            outputs=True,
         )
         self.record(certified)
         if not keep_key:

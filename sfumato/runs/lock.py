@@ -1,11 +1,15 @@
-"""While a run is under way: signals stop it at the next step, and nobody else writes its folder."""
+"""While a run is under way: signals stop it, and nobody else writes its folder."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
 
 from ..compute import ranks
-from ..errors import SfumatoError
+from ..errors import Interrupted, SfumatoError
 from ..privacy.files import lock
 from .folder import Run
 
@@ -28,6 +32,47 @@ class StopFlag:
     def __exit__(self, *_: object) -> None:
         for name, handler in self.before.items():
             signal.signal(name, handler)
+
+
+class _Stopped(BaseException):  # noqa: N818 (no error: what takes any for a bad picture lets it by)
+    """A signal between two boundaries."""
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end what is inside at once, as an error that says how to go on.
+
+    For all that a charged run does outside `StopFlag`, which comes inside: reading and encoding
+    images, votes, a probe, class moments, saving. A death there costs nothing, so neither does
+    this.
+
+    Raises:
+        Interrupted: There was a signal.
+    """
+    before = {}
+
+    def stop(*_: int | FrameType | None) -> NoReturn:
+        for name in before:
+            signal.signal(name, signal.SIG_IGN)  # a second one must not spoil the message
+        raise _Stopped
+
+    try:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            before[name] = signal.signal(name, stop)
+    except ValueError:  # not in the main thread: the caller's own signals stay
+        before.clear()
+    stopped = False
+    try:
+        yield
+    except (_Stopped, KeyboardInterrupt):
+        stopped = True
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    if stopped:  # apart, so that the error keeps no frame alive, and with it a decoder's lock
+        raise Interrupted(
+            "stopped between two steps; continue with --resume, which does again what had not ended"
+        )
 
 
 class one_writer:

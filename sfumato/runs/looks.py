@@ -80,12 +80,13 @@ def looks_since(folder: Path, ledger: str | Path | None = None) -> dict[str, Any
     """Fields of the certificate of a draft that is about to be released, as of now.
 
     None if no ledger at hand knows its run. ledger: its path; default: as in the draft, or the
-    user's own. SfumatoError if the draft's total lacks a selection.
+    user's own. SfumatoError if the draft's total lacks a selection, or outputs of earlier runs.
     """
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
         facts = draft["certificate"]
         run_id, before = facts["ledger"]["run"], facts.get("looks", {}).get("exact", 0)
+        entries, told = (facts["ledger"].get(name) for name in ("entries", "total_epsilon"))
         place = Path(ledger or draft.get("ledger") or budget.default_path(folder))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # `finalise` says what is wrong with the draft
@@ -95,7 +96,9 @@ def looks_since(folder: Path, ledger: str | Path | None = None) -> dict[str, Any
     charged = known.chain.entries(Charged, run_id)
     if not charged:
         return {}
-    now = known.datasets.group(frozenset({charged[0].dataset})).looks
+    own = frozenset({charged[0].dataset})
+    now = known.datasets.group(own).looks
+    _require_total(known.datasets.group(own, entries), told)
     choices = selections_of(known, run_id)
     listed = {charge.get("run") for charge in facts["ledger"].get("charges", ())}
     if any(choice["composes"] and choice["id"] not in listed for choice in choices):
@@ -104,6 +107,15 @@ def looks_since(folder: Path, ledger: str | Path | None = None) -> dict[str, Any
             " its total does not count it: synthesize or export again"
         )
     return {"looks": looks_facts(max(now, before)), "selections": choices}
+
+
+def _require_total(group: Group, stated: float | None) -> None:
+    """SfumatoError for a total of an earlier version, which counted fewer outputs."""
+    if len(group.charges) > 1 and stated is not None and stated < budget.cost(group) - 1e-3:
+        raise SfumatoError(
+            "the total of this folder is an earlier version's, which counted fewer outputs of the"
+            " runs before it: synthesize or export again"
+        )
 
 
 def selections_of(ledger: Ledger, run_id: str, before: int | None = None) -> list[dict[str, Any]]:

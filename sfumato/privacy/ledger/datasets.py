@@ -19,11 +19,9 @@ from sfumato.privacy.ledger.entries import (
     Joined,
     Looked,
     Opened,
-    Released,
-    Selected,
 )
 from sfumato.privacy.ledger.faults import LedgerError
-from sfumato.privacy.ledger.notes import Matched, Shown
+from sfumato.privacy.ledger.outputs import FORMER, OUTPUTS, output_rows
 from sfumato.privacy.ledger.partition import Trace, same_units
 from sfumato.privacy.ledger.rows import Row
 
@@ -86,8 +84,8 @@ class Group:
     `charges`: bodies of their CHARGE rows, oldest first, then what the bases of these runs had cost
     other owners, who may have had the same images (`ancestor` in each).
 
-    `released`: whether something of these runs has left, or was shown to the owner while they
-    trained; `adaptive`: whether a later one was charged after that. `cap`: None if none was set.
+    `released`: whether these runs have an output (`outputs`) that the owner can read, left or not;
+    `adaptive`: whether a later one was charged after that. `cap`: None if none was set.
     `unclear`: why no total can be stated of the
     charges; None if it can. `looks`: how often somebody saw exact figures of these images, or of
     a run on them.
@@ -233,12 +231,15 @@ class DataSets:
         query = "SELECT picture, file, unit FROM trace WHERE listing = ?"
         return [(picture, file, unit) for picture, file, unit in self.chain.read(query, [listing])]
 
-    def group(self, datasets: frozenset[str], before: int | None = None) -> Group:
+    def group(
+        self, datasets: frozenset[str], before: int | None = None, *, former: bool = False
+    ) -> Group:
         """Returns these data sets and all that are linked to them by shared images or units.
 
         Args:
             datasets: Names of the sets.
             before: A row's number: the group as it was before that row.
+            former: With the outputs that earlier versions counted (`outputs.FORMER`).
         """
 
         def earlier(row: Row) -> bool:
@@ -253,12 +254,8 @@ class DataSets:
             group |= more
         charged = [row for row, charge in rows(Charged) if charge.dataset in group]
         runs = {row.run_id for row in charged}
-        # The result of a selection has been released as well; and pictures of a run that trains
-        # are an output, on which a later plan may depend, though nothing has left.
-        gone = [*self.chain.of(Released.KIND), *self.chain.of(Selected.KIND)]
-        gone += [row for row, _ in self.chain.entered(Shown)]
-        gone += [row for row, _ in self.chain.entered(Matched)]
-        left = sorted(row.seq for row in gone if row.run_id in runs and earlier(row))
+        made = output_rows(self.chain, FORMER if former else OUTPUTS)
+        left = [row.seq for row in made if row.run_id in runs and earlier(row)]
         looks = [
             row for row, look in rows(Looked) if row.run_id in runs or group.intersection(look.data)
         ]

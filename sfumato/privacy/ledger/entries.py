@@ -268,15 +268,19 @@ class Released(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class Certified(Entry):
-    """Hashes of a draft, of its certificate's statements and of its files."""
+    """Hashes of a draft, of its certificate's statements and of its files.
+
+    `outputs`: that its total counts every output of earlier runs, as that of no earlier version.
+    """
 
     KIND = "CERTIFY"
-    IF_ANY = frozenset({"key_kept", "certificate", "files"})
+    IF_ANY = frozenset({"key_kept", "certificate", "files", "outputs"})
 
     draft: str
     key_kept: bool | None = None
     certificate: str | None = None
     files: str | None = None
+    outputs: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from sfumato import verbs
 from sfumato.auditing import on_run
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Full, Lora
+from sfumato.options.progress import Counted
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
 from sfumato.planning.published import published
@@ -169,6 +170,29 @@ def test_a_signal_stops_the_plain_steps_and_says_how_to_go_on(tiny_images, tiny_
         adapt(tiny_images, tiny_base, tmp_path / "run", method, on_stage=told)
     stopped = Run.open(tmp_path / "run")
     assert stopped.moments and not stopped.ledger.entries(CheckpointMade)
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("encoding the images", signal.SIGTERM), ("adding up class moments", signal.SIGINT)],
+)
+def test_a_signal_before_the_first_step_says_how_to_go_on(
+    stage, name, tiny_images, tiny_base, tmp_path
+):
+    """Both come from where images are gone through, in the run's own part of the code."""
+
+    def told(line):
+        if isinstance(line, Counted) and stage in str(line):
+            signal.raise_signal(name)
+
+    before, folder = signal.getsignal(name), tmp_path / "run"
+    with pytest.raises(Interrupted, match="continue with --resume") as caught:
+        adapt(tiny_images, tiny_base, folder, on_stage=told)
+    assert caught.value.exit_code == 75 and signal.getsignal(name) is before
+    assert "The run stopped" in (folder / "progress.html").read_text()
+    stopped = Run.open(folder)
+    assert stopped.ledger.attempts == 1 and not stopped.moments
+    assert verbs.resume(tiny_images, folder).model.exists()
 
 
 @pytest.mark.slow
