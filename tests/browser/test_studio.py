@@ -248,7 +248,7 @@ def test_questions_are_answered_by_the_keyboard_alone(eye):
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("nowhere", "nothing is there: check the spelling"),
+        ("nowhere", "Nothing is there: check the spelling"),
         ("empty", "the folder holds no images"),
         ("/etc", "outside"),
     ],

@@ -71,3 +71,16 @@ def test_the_page_proposes_a_delta_that_no_plan_would_make_smaller(n, delta):
 )
 def test_a_line_of_figures_is_not_said_beside_the_figures(line, shown):
     assert stage(line) == shown
+
+
+def test_a_paused_run_is_not_said_to_have_no_time_left(tmp_path):
+    project = new_project(tmp_path)
+    project.run.mkdir()
+    said = {"step": 5, "steps": 40, "epsilon": 1, "of": 8, "rate": 3.0, "left": None, "ended": True}
+    (project.run / "progress.json").write_text(json.dumps(said))
+    assert results.pace(project).left == ""
+    (project.run / "progress.json").write_text(json.dumps(said | {"step": 40}))
+    assert results.pace(project).left == "none"
+    (project.run / "progress.json").write_text(json.dumps(said))
+    (project.run / "model").mkdir()  # finished at its last checkpoint
+    assert results.pace(project).left == "none"

@@ -43,7 +43,7 @@ if (busy) setTimeout(follow, 1200);
 for (const line of document.querySelectorAll("details .command pre")) {
   line.replaceChildren(...line.textContent.split(/( )/).map((word) => {
     const part = document.createElement("span");
-    part.className = word === " " ? "" : "word";
+    part.className = word === " " ? "" : "arg";
     part.textContent = word;
     return part;
   }));
