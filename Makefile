@@ -16,9 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	.venv/bin/sfumato demo
 
-# The page that leads from a folder of images to a signed statement, on this machine alone (docs/studio.md).
+# The page that leads from a folder of images to a signed statement, on this machine alone (docs/studio.md); IMAGES=FOLDER for one outside your home.
 studio: setup
-	.venv/bin/sfumato studio
+	.venv/bin/sfumato studio $(IMAGES)
 
 # Two processes of one thread each: twice as fast as one of two on small tensors. A file's tests share their fixtures.
 test: setup

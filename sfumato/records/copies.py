@@ -68,9 +68,9 @@ class NearCopies:
         out = [f"near-copies: {self._share(self.copies)} look like another one of the set"]
         if self.strict:
             out.append(
-                f"near-copies: {self.alike:.0%} of these pictures look much like another one, so"
-                " only those that agree nearly pixel by pixel count: shrunk or cropped copies are"
-                " often missed"
+                f"near-copies: {self.alike:.0%} of these pictures resemble another one anyway, so"
+                " only those that agree nearly pixel by pixel count as copies: shrunk or cropped"
+                " ones are often missed"
             )
         if self.plain:
             out.append(f"near-copies: {self.plain:,} pictures are too plain to be compared")

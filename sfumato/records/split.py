@@ -129,6 +129,10 @@ class Split:
                 file.write(json.dumps(body, indent=1).encode() + b"\n")
         except FileExistsError:
             raise _there(path) from None
+        except FileNotFoundError:
+            raise SfumatoError(
+                f"{path}: there is no folder {Path(path).parent}: make it, or name another place"
+            ) from None
         except OSError as error:
             raise MachineError(f"cannot write {path}: {error.strerror}") from None
 

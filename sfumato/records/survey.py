@@ -154,7 +154,7 @@ def _of_other_kinds(seen: Survey, kind: str) -> list[str]:
     tables = [t for t in tables if not (kind == "parquet" and t.endswith(".parquet"))]
     if kind == "folder" and tables:
         out.append(
-            f"a table {tables[0]!r} lies there unread: call it metadata.csv, with a column"
+            f"a table {tables[0]!r} lies there unread: save it as metadata.csv, with a column"
             " file_name, to take labels, units or captions from it"
         )
     unread = kind in ("folder", "nothing") and not seen.single

@@ -62,7 +62,8 @@ def verify(folder: str | Path) -> VerifyReport:
         )
     if not (folder / SUMS).is_file():
         raise SfumatoError(
-            f"{name} has no {SUMS}, so it is not finished: run `sfumato release` on it first"
+            f"{name} has no {SUMS}, so it is not finished: run `sfumato release` on it first, if"
+            " `sfumato synthesize` or `sfumato export` made it"
         )
     checks = all_checks(folder)
     return VerifyReport(all(ok for _, ok, _ in checks), checks)

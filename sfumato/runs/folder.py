@@ -170,7 +170,7 @@ class Run:
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
             raise SfumatoError(
-                f"{folder} is not a run folder: make one with `sfumato adapt ... -o {folder}`"
+                f"{folder} is not a run folder: name the one that `sfumato adapt ... -o` made"
             )
         try:
             plan = Plan.from_json(json.loads((folder / "plan.json").read_text("utf-8")))

@@ -18,6 +18,7 @@ from ..privacy.ledger.entries import Charged
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.notes import Finished
 from ..releases import DRAFT, certificate_digest, finalise, release_digest
+from ..releases.verify import is_run
 from . import budget
 from .certified import check_draft, require_gone
 from .looks import looks_since
@@ -41,10 +42,16 @@ def finish(
 
     LedgerFault for `without_ledger` where the ledger is there after all. SfumatoError if a
     title, a licence or words of a figure hold a caption of images that the ledger has charged,
-    where a figure is one of the run's private evaluations, and, in place, from within the folder.
+    where a figure is one of the run's private evaluations, for a run folder, and, in place, from
+    within the folder.
     """
     metrics = None if public_metrics is None else [dict(row) for row in public_metrics]
     folder = folder if folder.name else folder.absolute()  # "." as it is called
+    if is_run(folder):
+        raise SfumatoError(
+            f"{folder.name} is a run folder, which never leaves this machine: make a release of it"
+            " with `sfumato synthesize` or `sfumato export` first"
+        )
     if out is None:
         _require_outside(folder.resolve())
     if without_ledger:

@@ -89,10 +89,19 @@ class Studio:
         }
         return Starlette(routes=routes, exception_handlers=handlers)
 
-    def wrong(self, _: Request, error: Exception) -> Response:
-        """What did not work, in one sentence; no path, no trace."""
+    def wrong(self, request: Request, error: Exception) -> Response:
+        """What did not work, in one sentence, and the way back; no path, no trace."""
         status, text = said_of(error)
-        return self.page("error.html.j2", status, text=text)
+        return self.page("error.html.j2", status, text=text, back=self.back(request))
+
+    def back(self, request: Request) -> str | None:
+        """The screen that a form was sent from, else the last one that the project has reached."""
+        project = open_project(self.top, request.path_params.get("project", ""))
+        if project is None:
+            return None
+        reached = screens.reached(project)
+        came = request.headers.get("referer", "").rpartition("/")[2]
+        return f"/{project.name}/{came if came in reached else reached[-1]}"
 
     def opened(self, request: Request) -> Project:
         """The project of an address; 404 for one that there is not."""
@@ -130,6 +139,7 @@ class Studio:
             return RedirectResponse(f"/{project.name}/{reached[-1]}", 303)
         values = screens.view(project, name, self.choices())
         values["now"] = screens.status(project, name)
+        values["roots"] = self.roots.roots
         return self.page(f"{name}.html.j2", **values)
 
     def status(self, request: Request) -> Response:

@@ -93,8 +93,7 @@ def promise(studio: Studio, project: Project, form: Form) -> str:
     require_free(project)
     epsilon = forms.number(form, "epsilon", 0.01, 100)
     delta = forms.number(form, "delta", 1e-12, 0.01) if form.get("delta") else None
-    own = None if delta == screens.DELTA else delta
-    project.change(version(project, form), epsilon=epsilon, delta=own)
+    project.change(version(project, form), epsilon=epsilon, delta=delta)
     return "plan"
 
 

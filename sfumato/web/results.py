@@ -44,7 +44,8 @@ def pace(project: Project) -> Pace:
             return Pace()
         rate = "" if found["rate"] is None else f"{found['rate']:.1f}"
         spent, of = round(float(found["epsilon"]), 2), round(float(found["of"]), 2)
-        left = "none" if found["ended"] else str(found["left"] or "")
+        over = found["ended"] and (project.finished or int(found["step"]) >= int(found["steps"]))
+        left = "none" if over else "" if found["ended"] else str(found["left"] or "")
         return Pace(int(found["step"]), int(found["steps"]), spent, of, rate, left)
     except (KeyError, TypeError, ValueError):
         return Pace()

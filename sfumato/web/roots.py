@@ -37,8 +37,9 @@ class Roots:
             raise Outside("name a folder") from None
         if not inside:
             raise Outside(
-                "that lies outside the folders that this studio may open: start it again with"
-                " `sfumato studio FOLDER`"
+                "that lies outside the folders that this studio may open, which are named under the"
+                " field: choose one below them, or start it again with `sfumato studio FOLDER`"
+                " (in a clone, `make studio IMAGES=FOLDER`)"
             )
         if not there:
             raise Outside("nothing is there: check the spelling")

@@ -10,7 +10,7 @@ from . import commands, digits, jobs, results
 from .commands import CLASSES, IMAGE, STYLE, TOKEN
 from .jobs import Job
 from .project import Project, all_projects
-from .words import GROUPS, RATES, odds_in_words
+from .words import GROUPS, RATES, odds_in_words, proposed_delta, stage
 
 SCREENS = {
     "images": "Images",
@@ -24,7 +24,6 @@ ANSWERS = (
     "images", "what", "unit", "labels", "dicom", "aside", "epsilon", "delta", "base", "method",
     "time", "prompt", "number", "test", "hand",
 )  # fmt: skip
-DELTA = 1e-5
 # Stops of the slider, about a tenth apart.
 STOPS = (
     0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20,
@@ -134,9 +133,13 @@ def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
-    delta = project.said("delta") or DELTA
-    spent = current(project, "spent", commands.spent(project))
+    delta = project.said("delta") or proposed_delta(_n_units(project))
+    spent, run = current(project, "spent", commands.spent(project)), running(project)
+    late = spent is not None and run is not None and run.started > spent.started
+    if late and spent is not None and spent.state != jobs.RUNNING:
+        spent = None  # it knows nothing of the run
     return {
+        "late": late and spent is None,
         "delta": delta,
         "stops": STOPS,
         "said": odds_in_words(project.said("epsilon") or 4.0, delta),
@@ -149,6 +152,12 @@ def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "cap": jobs.latest(project.folder, "cap"),
         "command": jobs.shell(commands.spent(project)),
     }
+
+
+def _n_units(project: Project) -> int:
+    job = current(project, "look", commands.look(project))
+    found = (job.facts() or {}).get("n_units") if job else None
+    return found if isinstance(found, int) else 0
 
 
 def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
@@ -200,18 +209,22 @@ def _run(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 def _pictures(project: Project, _: dict[str, Any]) -> dict[str, Any]:
     test = None if project.split.exists() else project.said("test")
+    judged = test is not None or project.split.exists()
+    gallery = results.gallery(project)
     return {
         "draw": jobs.latest(project.folder, "synthesize"),
         "judge": jobs.latest(project.folder, "evaluate"),
         "export": jobs.latest(project.folder, "export"),
-        "gallery": results.gallery(project),
+        "gallery": gallery,
+        "shown": sum(len(own) for own in gallery.values()),
+        "drawn": len(results.rows(project)),
         "public": results.public_row(project),
         "samples": results.samples(project),
         "others": _others(project),
         "utility": results.utility(project),
         "plan": results.as_json(project.run / "plan.json"),
         "command": jobs.shell(commands.synthesize(project, int(project.said("number") or 100))),
-        "judge_command": jobs.shell(commands.evaluate(project, test)),
+        "judge_command": jobs.shell(commands.evaluate(project, test)) if judged else "",
     }
 
 
@@ -278,6 +291,6 @@ def status(project: Project, screen: str) -> dict[str, Any]:
     return {
         "tag": ",".join(parts),
         "busy": bool(active),
-        "line": active[-1].line() if active else "",
+        "line": stage(active[-1].line()) if active else "",
         "pace": vars(results.pace(project)),
     }

@@ -26,6 +26,23 @@ def odds_in_words(epsilon: float, delta: float) -> dict[str, list[str]]:
     return {"odds": single, "usual": usual, "groups": groups}
 
 
+def proposed_delta(n_units: int) -> float:
+    """What `plan` takes of itself, with three digits and rounded down: the page shows what is run.
+
+    Args:
+        n_units: How many units there are; 0 where nobody has counted.
+    """
+    if n_units < 1:
+        return 1e-5
+    digits = f"{min(1e-5, n_units**-1.5):.17e}"
+    return float(f"{digits[:4]}{digits[digits.index('e') :]}")
+
+
+def stage(line: str) -> str:
+    """The last words of a verb; while it takes steps the page has their figures already."""
+    return "training" if line.startswith("step ") else line
+
+
 def by_flags(remark: str) -> tuple[str, str]:
     """(What a verb found, its cure by flags): the page has no flags to set.
 

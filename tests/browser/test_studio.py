@@ -113,7 +113,7 @@ def pictures(eye) -> None:
     eye.look("pictures")
     eye.show("pictures")
     page.click("button:has-text('Judge them')")  # the browser itself asks for the yes
-    assert not page.locator("text=Judging:").count()
+    assert not page.locator("text=Judging …").count()
     page.check("input[name=look]")
     page.click("button:has-text('Judge them')")
     eye.wait("section[aria-label='Private figures']")
@@ -248,7 +248,7 @@ def test_questions_are_answered_by_the_keyboard_alone(eye):
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("nowhere", "nothing is there: check the spelling"),
+        ("nowhere", "Nothing is there: check the spelling"),
         ("empty", "the folder holds no images"),
         ("/etc", "outside"),
     ],

@@ -183,6 +183,11 @@ def test_what_is_no_run_or_release(refused, tmp_path):
     assert "synthesize" in refused("release", tmp_path)
     assert "sfumato release" in refused("verify", tmp_path)
     assert "is not a folder" in refused("verify", tmp_path / "none")
+    # what is printed never has a folder that is taken, or a path that a shell would cut
+    assert "-o` made" in refused("synthesize", tmp_path, "-n", 3, "-o", tmp_path / "new")
+    assert "made it" in refused("verify", tmp_path)
+    (tmp_path / "plan.json").write_text("{}")
+    assert "is a run folder, which never leaves" in refused("release", tmp_path)
 
 
 @pytest.mark.parametrize(

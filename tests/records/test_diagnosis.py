@@ -187,7 +187,9 @@ def test_what_else_it_could_be(tmp_path, classes):
     for i in range(3):
         picture(tmp_path / "table" / "a" / f"{i}.png")
     (tmp_path / "table" / "patients.csv").write_text("file,patient\n")
-    assert "a table 'patients.csv' lies there unread" in said(sfumato.inspect(tmp_path / "table"))
+    assert "a table 'patients.csv' lies there unread: save it" in said(
+        sfumato.inspect(tmp_path / "table")
+    )
 
 
 def test_links_that_lead_out_are_named(tmp_path, capfd):

@@ -242,6 +242,11 @@ def test_another_unit_than_the_splits_is_refused(split, said, words, tmp_path):
         load_records(source, split=replace(SPLIT, unit=split), **said)
 
 
+def test_a_split_in_a_folder_that_is_not_there_is_said_in_words(tmp_path):
+    with pytest.raises(SfumatoError, match="there is no folder .*deep: make it"):
+        SPLIT.save(tmp_path / "deep" / "split.json")
+
+
 def test_a_part_without_images_is_refused(tmp_path):
     source = folders(tmp_path / "f", range(4))
     for share, part in ((1e-9, "test"), (1 - 1e-9, "train")):

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from sfumato.web import jobs
+from sfumato.web import commands, jobs
 from sfumato.web.app import Studio
 from sfumato.web.guard import Guard
 from sfumato.web.roots import Roots
+
+from .answers import LOOKED, PLANNED, done, opened
+from .marks import MARK, mark_all
 
 PORT, TOKEN = 49152, "once-and-only-once"
 ORIGIN = f"http://127.0.0.1:{PORT}"
@@ -105,3 +108,30 @@ def make(tmp_path):
         return Browser(studio, Guard(studio.application(), PORT, TOKEN))
 
     return make
+
+
+@pytest.fixture
+def marked(tmp_path, tiny_images):
+    """A folder in whose file names, captions, tags and pixels stands a marker."""
+    root = mark_all(tiny_images, tmp_path / "images")
+    (root / "cross" / f"{MARK}-bad.png").write_bytes(MARK.encode())
+    return root
+
+
+@pytest.fixture
+def planned(make, marked, monkeypatch):
+    """A project whose plan is made, and what would be started."""
+    browser = make().enter()
+    project = browser.project()
+    begun: list[tuple[str, list[str]]] = []
+    for way in ("start", "instead"):
+        monkeypatch.setattr(jobs, way, lambda place, name, argv: begun.append((name, argv)))
+    browser.post(f"/{project}/do/folder", images=marked)
+    done(browser, project, "look", commands.look(opened(browser, project)), LOOKED)
+    assert browser.post(f"/{project}/do/answers", what="classes", unit="image").status_code == 200
+    browser.post(f"/{project}/do/promise", epsilon=4)
+    browser.studio._choices = {"bases": {"icons": {"says": "x", "image": "", "parameters": ""}}}
+    page = browser.post(f"/{project}/do/plan", base="icons", method="lora", time="5min")
+    assert page.status_code == 200, page.text
+    done(browser, project, "plan-lora", begun[-1][1], PLANNED)
+    return browser, project, begun

@@ -6,11 +6,13 @@ import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .conftest import Answer
+if TYPE_CHECKING:
+    from .conftest import Answer
 
 MARK = "qqmarkerqq"
 PNG = re.compile(rb"\x89PNG\r\n.*?IEND....", re.DOTALL)

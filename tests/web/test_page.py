@@ -8,72 +8,10 @@ import signal
 import stat
 import time
 
-import pytest
+from sfumato.web import jobs, screens
 
-from sfumato.web import commands, jobs, screens
-from sfumato.web.project import open_project
-
-from .marks import MARK, mark_all, shown
-
-PLANNED = {
-    "plan": {"epsilon": 4.0, "noise_multiplier": 1.0, "steps": 5, "trainable": 10},
-    "estimate": {"seconds": 1.0, "peak_bytes": 1.0},
-    "outlook": None,
-    "public": {"classes": "a, b"},
-    "remarks": [],
-    "refused": None,
-    "needs": ["--yes-public"],
-    "pixels": ["8x8", "8x8"],
-    "fixes": "--steps 5",
-}
-LOOKED = {"kinds": {"PNG": 6}, "questions": {}}
-LOOKED["questions"] = {
-    "what": {"text": "", "choices": [["classes", "x"], ["style", "y"]], "default": "classes"},
-    "unit": {"text": "", "choices": [["image", "x"], ["patient", "y"]], "default": "image"},
-}
-
-
-@pytest.fixture
-def marked(tmp_path, tiny_images):
-    """A folder in whose file names, captions, tags and pixels stands a marker."""
-    root = mark_all(tiny_images, tmp_path / "images")
-    (root / "cross" / f"{MARK}-bad.png").write_bytes(MARK.encode())
-    return root
-
-
-def done(browser, project: str, name: str, argv: list[str], out: object = "") -> None:
-    """A job as if it had run."""
-    folder = browser.studio.top / project / "jobs" / f"{name}-1"
-    folder.mkdir(parents=True)
-    (folder / "asked.json").write_text(json.dumps({"argv": argv, "started": time.time()}))
-    (folder / "stdout").write_text(out if isinstance(out, str) else json.dumps(out))
-    (folder / "stderr").write_text("")
-    (folder / "ended").write_text("0")
-
-
-def opened(browser, project: str):
-    found = open_project(browser.studio.top, project)
-    assert found is not None
-    return found
-
-
-@pytest.fixture
-def planned(make, marked, monkeypatch):
-    """A project whose plan is made, and what would be started."""
-    browser = make().enter()
-    project = browser.project()
-    begun: list[tuple[str, list[str]]] = []
-    for way in ("start", "instead"):
-        monkeypatch.setattr(jobs, way, lambda place, name, argv: begun.append((name, argv)))
-    browser.post(f"/{project}/do/folder", images=marked)
-    done(browser, project, "look", commands.look(opened(browser, project)), LOOKED)
-    assert browser.post(f"/{project}/do/answers", what="classes", unit="image").status_code == 200
-    browser.post(f"/{project}/do/promise", epsilon=4)
-    browser.studio._choices = {"bases": {"icons": {"says": "x", "image": "", "parameters": ""}}}
-    page = browser.post(f"/{project}/do/plan", base="icons", method="lora", time="5min")
-    assert page.status_code == 200, page.text
-    done(browser, project, "plan-lora", begun[-1][1], PLANNED)
-    return browser, project, begun
+from .answers import PLANNED, done, opened
+from .marks import MARK, shown
 
 
 def test_nothing_that_is_answered_shows_a_name_a_caption_or_a_tag(make, marked):
@@ -115,7 +53,7 @@ def test_nobody_answers_the_question_of_the_unit(planned):
     browser.post(f"/{project}/do/folder", images=opened(browser, project).said("images"))
     assert not opened(browser, project).said("unit")
     refused = browser.post(f"/{project}/do/answers", what="classes")
-    assert refused.status_code == 400 and "nobody answered" in refused.text
+    assert refused.status_code == 400 and "Nobody answered" in refused.text
     assert screens.reached(opened(browser, project)) == ["images"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from sfumato.web import results
 from sfumato.web.digits import FOLDER
 from sfumato.web.project import new_project
-from sfumato.web.words import by_flags, odds_in_words
+from sfumato.web.words import by_flags, odds_in_words, proposed_delta, stage
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,32 @@ def test_only_the_bundled_digits_are_called_public(make, tmp_path):
         text = browser.get(f"/{project.name}/promise").text
         assert ("these public digits" in text) is public
         assert 'name="epsilon"' in text and 'value=""' in text  # and nothing is chosen
+
+
+@pytest.mark.parametrize(
+    "n, delta", [(0, 1e-5), (100, 1e-5), (3000, 6.08e-6), (10**6, 1e-9), (12345, 7.29e-7)]
+)
+def test_the_page_proposes_a_delta_that_no_plan_would_make_smaller(n, delta):
+    assert proposed_delta(n) == pytest.approx(delta, rel=1e-9)
+    assert n == 0 or proposed_delta(n) <= min(1e-5, n**-1.5)
+
+
+@pytest.mark.parametrize(
+    "line, shown",
+    [("step 19/155 ε 1.82/5 355.0 img/s ETA 2:24", "training"), ("warming up", "warming up")],
+)
+def test_a_line_of_figures_is_not_said_beside_the_figures(line, shown):
+    assert stage(line) == shown
+
+
+def test_a_paused_run_is_not_said_to_have_no_time_left(tmp_path):
+    project = new_project(tmp_path)
+    project.run.mkdir()
+    said = {"step": 5, "steps": 40, "epsilon": 1, "of": 8, "rate": 3.0, "left": None, "ended": True}
+    (project.run / "progress.json").write_text(json.dumps(said))
+    assert results.pace(project).left == ""
+    (project.run / "progress.json").write_text(json.dumps(said | {"step": 40}))
+    assert results.pace(project).left == "none"
+    (project.run / "progress.json").write_text(json.dumps(said))
+    (project.run / "model").mkdir()  # finished at its last checkpoint
+    assert results.pace(project).left == "none"

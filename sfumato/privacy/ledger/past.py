@@ -5,6 +5,7 @@ They are refused, or accepted with a RESET row.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,13 @@ def check_run(chain: Chain, run_id: str, folder: Path) -> None:
         raise OlderCopy(
             f"the ledger lacks rows that {folder} has seen: it is an older copy or another one. Put"
             " the newest back, or, if it is gone, accept this one with `sfumato ledger reset"
-            f" {folder}`, which every later certificate shows"
+            f" {shlex.quote(str(folder))}`, which every later certificate shows"
         )
     if found == "folder":
         raise OlderCopy(
             f"{folder} is an older copy of its run: the ledger knows of later rows. Use the newest"
-            f" folder, or, if it is gone, accept this one with `sfumato ledger reset {folder}`,"
+            " folder, or, if it is gone, accept this one with `sfumato ledger reset"
+            f" {shlex.quote(str(folder))}`,"
             " which every later certificate shows"
         )
 

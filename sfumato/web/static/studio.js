@@ -39,6 +39,16 @@ async function follow() {
 }
 if (busy) setTimeout(follow, 1200);
 
+// A narrow screen breaks a command between its words, not after the hyphens of a flag.
+for (const line of document.querySelectorAll("details .command pre")) {
+  line.replaceChildren(...line.textContent.split(/( )/).map((word) => {
+    const part = document.createElement("span");
+    part.className = word === " " ? "" : "arg";
+    part.textContent = word;
+    return part;
+  }));
+}
+
 for (const button of document.querySelectorAll("button[data-copy]")) {
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -76,6 +86,7 @@ if (slider) {
     said.usual.forEach((text, i) => show(`usual-${i}`, text));
     said.groups.forEach((text, i) => show(`group-${i}`, text));
     show("at", String(near));
+    show("unchosen", "");
   };
   slider.addEventListener("input", () => {
     field.value = stops[Number(slider.value)];

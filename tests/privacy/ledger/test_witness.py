@@ -126,6 +126,7 @@ def test_a_ledger_that_was_accepted_is_accepted_for_the_rows_that_were_known_to_
 
 def test_a_restored_ledger_is_seen_by_a_run_folder_alone(place):
     """The state folder is gone as well: what the run folder has seen is missing."""
+    place.run = place.run.rename(place.run.with_name("a run"))
     rows = begun(place)
     rows.ledger.close()
     restore = kept(place.path.parent, place.top / "backup")
@@ -136,7 +137,7 @@ def test_a_restored_ledger_is_seen_by_a_run_folder_alone(place):
     shutil.rmtree(state_folder())
     book = Ledger(place.path)
     with pytest.raises(
-        LedgerError, match="the ledger lacks rows that .* has seen.*sfumato ledger reset"
+        LedgerError, match="the ledger lacks rows that .* has seen.*sfumato ledger reset '.*run'`"
     ):
         RunLedger(book, "one", place.run)
     with pytest.raises(LedgerError, match="not know this run"):
