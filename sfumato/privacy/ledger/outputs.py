@@ -13,6 +13,7 @@ from sfumato.privacy.ledger.entries import Entry, Probed, Released, Selected
 from sfumato.privacy.ledger.notes import (
     Aggregated,
     CheckpointMade,
+    Interval,
     Made,
     Matched,
     ModelMade,
@@ -22,11 +23,13 @@ from sfumato.privacy.ledger.notes import (
 from sfumato.privacy.ledger.rows import Row
 
 # Each row comes before what it names is on the disk; scores and votes stand in the row itself.
-# A checkpoint is one of training, of a warm-up or of rounds of votes.
+# `Interval` is there for rounds of votes, which shards hand each other in files before the round's
+# checkpoint has its row; a checkpoint is one of steps, of a warm-up or of rounds.
 OUTPUTS: tuple[type[Entry], ...] = (
     Probed,
     MomentsMade,
     Matched,
+    Interval,
     Aggregated,
     CheckpointMade,
     Made,

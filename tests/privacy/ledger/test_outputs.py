@@ -19,6 +19,7 @@ OF_A_RUN = {
     "votes for a base": notes.Matched(
         matched=["a", "b"], shares=[0.4, 0.6], noise_multiplier=2.0, features="x", chosen=1
     ),
+    "rounds of votes that shards hand each other": notes.Interval(interval=[0, 1], attempt=0),
     "the noisy tokens of an inversion": notes.Aggregated(aggregated="ab", attempt=0),
     "a checkpoint, of steps or of rounds": notes.CheckpointMade(
         made="checkpoint", checkpoint=3, attempt=0, sha256="ab"
@@ -35,7 +36,7 @@ NONE = {
     *(entries.Opened, entries.Joined, entries.Capped, entries.Reset, entries.OnDisk),
     *(entries.Planned, entries.Charge, entries.Charged, entries.TakenAsPublic, entries.Attempt),
     *(entries.Replayed, entries.Certified, entries.Looked),
-    *(notes.Begun, notes.Upgraded, notes.Interval, notes.Stopped, notes.Audited, notes.Finished),
+    *(notes.Begun, notes.Upgraded, notes.Stopped, notes.Audited, notes.Finished),
 }
 
 
@@ -54,10 +55,9 @@ def test_a_plan_after_an_output_is_composed_adaptively(ledger, name):  # noqa: F
     assert asked == [False, True] and ledger.group(ledger.identify([A])).adaptive
 
 
-def test_a_started_run_that_has_shown_nothing_is_no_output(ledger):  # noqa: F811
+def test_a_run_that_has_made_nothing_yet_is_no_output(ledger):  # noqa: F811
     charge(ledger, [A], "one")
     begin(ledger, "one")
-    RunLedger(ledger, "one").enter(notes.Interval(interval=[0, 5], attempt=0))
     charge(ledger, [A], "two")
     assert not ledger.group(ledger.identify([A])).adaptive
 
