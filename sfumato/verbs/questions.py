@@ -145,7 +145,7 @@ def of_base() -> Question:
     names = ", ".join(bundled_bases())
     lines = (
         f"name a bundled base ({names}), or the folder of a StableDiffusionPipeline",
-        "take one that knows your kind of picture: what it has never seen, no budget teaches it",
+        "take one that knows your kind of picture: what it has never seen, no epsilon teaches it",
     )
     return Question("--base", "Which public model is adapted?", lines, None, accept)
 
