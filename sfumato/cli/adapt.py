@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from ..bases import LORA_FILE
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..options import Execution, Machine, Reading, Start
@@ -146,6 +145,8 @@ def next_commands(
     `project`, `config`: what a config says of it, and the flag that names the file; its words are
     not said again.
     """
+    from ..bases import LORA_FILE
+
     kind, said = METHODS[plan.method], project or {}
     named = Path(said["run"]).resolve() == Path(folder).resolve() if "run" in said else False
     place = config if named else f" {quote(str(folder))}"
