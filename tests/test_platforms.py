@@ -39,7 +39,7 @@ from sfumato.records import limits
 
 assert files.fcntl is files.pwd is limits.resource is None and not limits.kept_inside()
 assert verbs.plan(sys.argv[3], **how).plan.to_json() == planned.to_json()
-run = verbs.adapt(sys.argv[3], output=top / "run", **how)
+run = verbs.adapt(sys.argv[3], output=top / "run", yes_public=True, **how)
 folder = verbs.release(verbs.synthesize(run, 4, top / "release"))
 print(verbs.verify(folder, how["ledger"]).ok)
 """

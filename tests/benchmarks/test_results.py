@@ -214,7 +214,7 @@ def test_a_stopped_adaptation_is_continued_and_says_so(first_line, programs, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(programs.stages, "say", stop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="75"):
             programs.stages.main("adapt", str(tmp_path), asked)
     assert not (tmp_path / "adapt.json").exists()
     programs.stages.main("adapt", str(tmp_path), asked)

@@ -10,6 +10,7 @@ import torch
 
 import sfumato
 from sfumato.bases import FAMILIES, Base, load_base
+from sfumato.errors import Interrupted
 from sfumato.methods import Given, Prompts, Saliency, reach
 from sfumato.methods.prepared import prepare_again
 from sfumato.planning import prepare as planning
@@ -77,7 +78,7 @@ def test_left_out_named_and_the_same_on_a_resume(pixels, tiny_images, tmp_path, 
 
     folder = tmp_path / "run"
     how = sfumato.Performance(checkpoint_steps=1)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         sfumato.adapt(
             pictures,
             output=folder,
