@@ -20,6 +20,8 @@ from typing import Any
 
 SETTINGS: dict[str, tuple[dict[str, str], int]] = {
     "default": ({}, 2),
+    "GOMP_SPINCOUNT=30000": ({"GOMP_SPINCOUNT": "30000"}, 2),
+    "GOMP_SPINCOUNT=10000": ({"GOMP_SPINCOUNT": "10000"}, 2),
     "GOMP_SPINCOUNT=3000": ({"GOMP_SPINCOUNT": "3000"}, 2),
     "GOMP_SPINCOUNT=1000": ({"GOMP_SPINCOUNT": "1000"}, 2),
     "OMP_WAIT_POLICY=PASSIVE": ({"OMP_WAIT_POLICY": "PASSIVE"}, 2),

@@ -119,6 +119,11 @@ class Reading(Options):
         return said | {"values": self.values}
 
 
+def usual_delta(n_units: int) -> float:
+    """The delta of a plan that names none: well below one over the number of units."""
+    return min(1e-5, n_units**-1.5)
+
+
 @dataclass(frozen=True)
 class Privacy(Options):
     """The guarantee, and what bounds a unit."""

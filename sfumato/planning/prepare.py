@@ -22,6 +22,7 @@ from ..methods.prompts import TOKEN, choose_prompts
 from ..methods.reach import apply_noted, left_out, noted
 from ..methods.shared import open_to_share, shares_too_large
 from ..options import FIXED, Performance, Privacy, Prompting, Schedule
+from ..options.privacy import usual_delta
 from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
 from .facts import PublicFacts, require_clear_units, require_list
@@ -244,7 +245,7 @@ def _plan(
             classes=facts.classes,
             prompts=prompts.prompts,
             epsilon=privacy.epsilon,
-            delta=min(1e-5, n**-1.5) if delta is None else delta,
+            delta=usual_delta(n) if delta is None else delta,
             expected_batch_size=drawn.expected_batch_size,
             steps=drawn.steps,
             noise_draws=drawn.noise_draws,

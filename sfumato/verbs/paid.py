@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import SfumatoError
+from ..options.privacy import usual_delta
 from ..privacy import accounting
 from ..privacy import events as dp_events
 from ..privacy.ledger.entries import Charge, Charged, Planned
@@ -25,7 +26,7 @@ def terms_for(
         SfumatoError: A delta out of range.
     """
     if delta is None:
-        delta = known["delta"] if known else min(1e-5, records.n_units**-1.5)
+        delta = known["delta"] if known else usual_delta(records.n_units)
     if not (isinstance(delta, (int, float)) and 0 < delta < 1):
         raise SfumatoError(f"--delta {delta}: must be above 0 and below 1")
     return {"unit": records.unit_column or "record", "relation": relation, "delta": float(delta)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..options.privacy import usual_delta
 from ..pages.odds import (
     RATES,
     for_a_group,
@@ -34,7 +35,7 @@ def proposed_delta(n_units: int) -> float:
     """
     if n_units < 1:
         return 1e-5
-    digits = f"{min(1e-5, n_units**-1.5):.17e}"
+    digits = f"{usual_delta(n_units):.17e}"
     return float(f"{digits[:4]}{digits[digits.index('e') :]}")
 
 

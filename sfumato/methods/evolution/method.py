@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SfumatoError
 from ...options import Execution, Privacy, Schedule, option
+from ...options.privacy import usual_delta
 from ..given import Given
 from ..interface import Mechanisms, Method, Prepared, Rows, Timed, Work
 
@@ -154,7 +155,7 @@ class Evolution(Method):
                 f"--method evolution: {n_units} units are fewer than the {classes} classes, so one"
                 " has no vote: bring more units, or declare fewer --classes"
             )
-        delta = min(1e-5, n_units**-1.5) if privacy.delta is None else privacy.delta
+        delta = usual_delta(n_units) if privacy.delta is None else privacy.delta
         size = self.candidates
         if size is None:
             assert privacy.epsilon is not None  # a plan was asked for
