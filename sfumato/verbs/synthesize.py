@@ -119,7 +119,10 @@ def synthesize(
     check_request(Path(output), n, classes.shares, form, shard)
     # before the adapted base is opened: memory holds one of them
     row = _of_base(run, n, classes, shard, sampling) if controls and public is None else {}
-    base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
+    if isinstance(draw, Population):
+        base = public_base(run)  # tokens of a LoRA that was tuned on it are another model's
+    else:
+        base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
     if told is not None:
         told = told.on(base, plan.classes, plan.prompts)
         classes = Classes.of_file(plan.classes, told, said)

@@ -19,7 +19,7 @@ from sfumato import verbs
 from sfumato.auditing import on_run
 from sfumato.bases import LORA_FILE, POPULATION_FILE, load_population
 from sfumato.errors import Interrupted, SfumatoError
-from sfumato.methods import Evolution
+from sfumato.methods import Evolution, Prompts
 from sfumato.methods.evolution import cost, drawing, sharing
 from sfumato.methods.evolution.spaces import FOLDER
 from sfumato.privacy.ledger.entries import Attempt
@@ -27,6 +27,8 @@ from sfumato.privacy.ledger.notes import CheckpointMade, Interval
 from sfumato.privacy.mechanisms.histogram import GRID
 from sfumato.records import load_records
 from sfumato.runs.folder import Run
+from sfumato.synthesis.population import Population
+from sfumato.verbs.facts import adapted_base, public_base
 
 torch.set_num_threads(1)
 evolving = importlib.import_module("sfumato.methods.evolution.fit")
@@ -278,6 +280,29 @@ def test_the_base_may_be_tuned_on_the_last_population(tiny_images, tiny_base, tm
         assert "3 steps on the last population" in facts["post_processing"]["statement"]
         assert "Afterwards" in (tmp_path / folder / "PRIVACY.md").read_text()
     assert (tmp_path / "lora" / LORA_FILE).exists()
+
+
+def test_pictures_beyond_the_population_are_of_the_public_base(
+    tiny_images, tiny_base, tmp_path, monkeypatch
+):
+    """Not of the class tokens that were trained with the LoRA."""
+    method = Evolution(**OPTIONS, fine_tune=3)
+    words = {"init": {"circle": "square"}}
+    run = adapt(tiny_images, tiny_base, tmp_path / "run", method=method, **words)
+    (token,) = Prompts.of(run.options["prompts"]).tokens
+    seen, call = [], Population.__call__
+
+    def vector(base):
+        return base.word_vectors[base.token_ids([token])].clone()
+
+    def watched(self, base, *rest):
+        seen.append(vector(base))
+        return call(self, base, *rest)
+
+    monkeypatch.setattr(Population, "__call__", watched)
+    verbs.synthesize(run, 15, tmp_path / "pictures", controls=False)
+    assert not torch.equal(vector(adapted_base(run)), vector(public_base(run)))
+    assert torch.equal(seen[0], vector(public_base(run)))
 
 
 def test_a_time_decides_the_candidates(tiny_images, tiny_base):
