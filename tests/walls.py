@@ -27,6 +27,7 @@ ARGUED = {
     "compute/fingerprint.py": {"cpu", '"cpu"'},
     "compute/precision.py": {"cpu", "cuda", "is_cuda"},
     # the engine imports torch alone; its bounds on rounding ask how kernels add up
+    "gradients/grams.py": {"is_cpu"},
     "gradients/rules.py": {"is_cpu", "is_cuda"},
     "gradients/randomness.py": {"cuda", '"cuda"'},  # generators of the device
     "gradients/sums.py": {"is_cpu"},

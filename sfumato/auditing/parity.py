@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gradients import Engine
-from ..gradients.rules import GRAM_TRUST
+from ..gradients.grams import GRAM_TRUST
 from ..training import UnitBatch
 from .finding import Finding, Notes
 from .subject import Subject, key_of, latents

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from .arguments import check_losses
 from .engine import Engine
+from .grams import GRAM_TRUST
 from .randomness import no_draws, refuse_random
 from .reach import perturbed
 from .reference import ReferenceEngine
-from .rules import GRAM_TRUST
 
 RowLosses = Callable[[Any], Tensor]
 
@@ -43,7 +43,7 @@ def self_check(
     the same again when they are computed again; and others than another record's. Tensors that are
     all zero (LoRA's B, zero-initialised outputs) are perturbed for the check and restored to the
     bit. A norm may be larger than autograd's where the engine takes an upper bound of it
-    (`rules.gram_square`).
+    (`grams.gram_square`).
 
     Args:
         model: The module that the row losses call.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from . import rules
+from . import grams, rules
 from .cost import USUAL, Work, decide
 from .layout import Layout
 from .owners import Layer
@@ -74,7 +74,7 @@ class Step:
             shape, _, users = calls[0]
             product = rules.is_product(layer.module)
             gram = (
-                rules.gram_work(layer.module, shape, n, self.records, len(users))
+                grams.gram_work(layer.module, shape, n, self.records, len(users))
                 if product
                 else None
             )
@@ -194,7 +194,7 @@ class Step:
             held, rules.norms([gradients for _, gradients in held]), strict=True
         ):
             squares[group] += norms.square()
-        grams: dict[tuple[Any, ...], Tensor] = {}
+        shared: dict[tuple[Any, ...], Tensor] = {}
         doubtful: list[tuple[Layer, Tensor, Tensor, Tensor]] = []
         for layer, pairs in self.pairs.items():
             group = layout.group[layer.own_weight]
@@ -214,8 +214,8 @@ class Step:
                 for some, made in self._made(layer):
                     squares[group, some] += rules.norms([made])[0].square()
             else:
-                found = rules.gram_square(
-                    *self._grams(layer, pairs, grams), rules.gram_terms(layer.module)
+                found = grams.gram_square(
+                    *self._grams(layer, pairs, shared), grams.gram_terms(layer.module)
                 )
                 doubtful.append((layer, *found))
         if doubtful and bool(torch.stack([doubt for _, _, doubt, _ in doubtful]).any()):
@@ -286,7 +286,10 @@ class Step:
         return torch.cat([x for x, _ in both], 1), torch.cat([g for _, g in both], 1)
 
     def _grams(
-        self, layer: Layer, pairs: list[tuple[Tensor, Tensor]], grams: dict[tuple[Any, ...], Tensor]
+        self,
+        layer: Layer,
+        pairs: list[tuple[Tensor, Tensor]],
+        shared: dict[tuple[Any, ...], Tensor],
     ) -> tuple[Tensor, Tensor]:
         """Returns Gram matrices [B, n, n] of inputs and output gradients, over all calls."""
         dtype = self.layout.dtype
@@ -295,16 +298,16 @@ class Step:
                 [rules.columns(layer.module, x.to(dtype), self.records) for x, _ in pairs],
                 [rules.output_columns(layer.module, g.to(dtype), self.records) for _, g in pairs],
             )
-            inputs, outputs = (rules.gram(torch.cat(side, 1)) for side in sides)
+            inputs, outputs = (grams.gram(torch.cat(side, 1)) for side in sides)
             return inputs, outputs
         x, g = pairs[0]
         # queries, keys and values share their input: its Gram is made once (the tensors live until
         # the step ends)
         own = layer if isinstance(layer.module, nn.Conv2d) else None
         key = (own, x.data_ptr(), x.shape, x.stride(), x.dtype)
-        if key not in grams:
-            grams[key] = rules.input_gram(layer.module, x.to(dtype), self.records)
-        return grams[key], rules.output_gram(layer.module, g.to(dtype), self.records)
+        if key not in shared:
+            shared[key] = grams.input_gram(layer.module, x.to(dtype), self.records)
+        return shared[key], grams.output_gram(layer.module, g.to(dtype), self.records)
 
     def _instantiate(self, layer: Layer, square: Tensor, doubt: Tensor, sizes: Tensor) -> None:
         """Overwrites the doubtful squares by instantiation in fp64.
@@ -320,7 +323,7 @@ class Step:
         square.masked_fill_(doubt & ~alive, 0.0)
         sizes.masked_fill_(doubt & ~alive, 0.0)
         for record in (doubt & alive).nonzero().flatten().tolist():
-            norm, own = rules.exact_norm(*self._folded(layer, record))
+            norm, own = grams.exact_norm(*self._folded(layer, record))
             square[record], sizes[:, record] = norm[0].square(), own[:, 0]
 
     def _sum(self, factors: Tensor, finite: Tensor, sums: Sums) -> None:

@@ -22,7 +22,7 @@ weights by the root of the sum of the squares. It is kept at 3/8 rho C or less i
 - products of a few records in float32, u = 2^-24, so few that the bound holds for the sizes that
   this lot has (`lengths`);
 - in float64, u = 2^-53, where they would have to be too few. The norm that a record was clipped by
-  is at least `rules.CANCELLED` times its T, so with b records the sum of sizes is at most b C /
+  is at least `grams.CANCELLED` times its T, so with b records the sum of sizes is at most b C /
   CANCELLED: `close_enough` checks from shapes alone that this is enough, and otherwise the
   gradients are computed again, record by record.
 
@@ -39,8 +39,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .grams import CANCELLED, gamma
 from .layout import Layout
-from .rules import CANCELLED, NORM_ERROR, gamma, norm
+from .rules import NORM_ERROR, norm
 
 # Numbers in a block: it stays in the cache between its passes.
 ROOM = 2**18

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sfumato.gradients import Engine, ReferenceEngine, cost, rules
+from sfumato.gradients import Engine, ReferenceEngine, cost, grams
 from sfumato.gradients.step import narrow
 
 torch.set_num_threads(1)
@@ -105,8 +105,8 @@ def assert_exact_norms(case: Case, exact: Tensor, most: Tensor, strategies=STRAT
                 case.rows, case.records, draws=case.draws, clip=flat(1.0)
             )
             made = set(one_pass.strategies.values()) <= {"keep", "lean"}
-        above = exact if made else torch.maximum(exact, rules.CANCELLED * most)
-        room = 1e-3 if made else 1e-3 + 0.5 * rules.GRAM_TRUST
+        above = exact if made else torch.maximum(exact, grams.CANCELLED * most)
+        room = 1e-3 if made else 1e-3 + 0.5 * grams.GRAM_TRUST
         rest = 1e-7 * most if made else 0.0  # float32's own, in a gradient that is made
         assert (norms >= exact * (1 - 1e-3) - 1e-9 - rest).all(), strategy
         assert (norms <= above * (1 + room) + 1e-9 + rest).all(), strategy
@@ -138,7 +138,7 @@ def assert_sensitivity(
                 least = 1e-4 * right[finite] + 1e-15  # squares below the normal numbers are missed
                 assert ((norms - right)[finite] >= -least).all()
                 assert (
-                    (norms - right)[finite] <= least + 0.5 * rules.GRAM_TRUST * right[finite]
+                    (norms - right)[finite] <= least + 0.5 * grams.GRAM_TRUST * right[finite]
                 ).all()
                 factors = narrow(clip(norms), torch.float32)
                 for i, own in enumerate(alone):

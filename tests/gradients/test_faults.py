@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from sfumato.gradients import Engine, broadcast, engine, isolation, rules
+from sfumato.gradients import Engine, broadcast, engine, grams, isolation
 from sfumato.gradients.step import Step
 
 from .helpers import assert_exact_norms, assert_parity, assert_sensitivity
@@ -80,7 +80,7 @@ def layer_dropped(monkeypatch):
 
 def missing_cross_term(monkeypatch):
     """Norms of the positions and calls by themselves."""
-    wrap(monkeypatch, rules, "gram", lambda _: lambda t: torch.diag_embed(t.square().sum(2)))
+    wrap(monkeypatch, grams, "gram", lambda _: lambda t: torch.diag_embed(t.square().sum(2)))
 
 
 def per_copy_clipping(monkeypatch):
@@ -166,7 +166,7 @@ def bf16_gram(monkeypatch):
     def make(gram):
         return lambda t: gram(t.bfloat16()).to(t.dtype)
 
-    wrap(monkeypatch, rules, "gram", make)
+    wrap(monkeypatch, grams, "gram", make)
 
 
 def clamp_at_zero(monkeypatch):
@@ -179,7 +179,7 @@ def clamp_at_zero(monkeypatch):
 
         return clamped
 
-    wrap(monkeypatch, rules, "gram_square", make)
+    wrap(monkeypatch, grams, "gram_square", make)
 
 
 def copies_tiled(monkeypatch):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sfumato.gradients import Engine, rules
+from sfumato.gradients import Engine
 from sfumato.gradients.scores import gradient_squares
 
 from .helpers import STRATEGIES, Case, assert_parity, reference
@@ -269,31 +269,3 @@ def test_a_write_into_what_the_engine_keeps_is_loud():
     with Engine(model, dict(model.named_parameters())) as engine:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             engine.clipped_sum(rows, torch.arange(5), clip=torch.ones_like)
-
-
-@pytest.mark.parametrize("n", [256, 257, 272, 300])
-def test_squares_from_long_rows_are_upper_bounds(n):
-    """Part of a long row is added up in single precision, and counted in the bound."""
-    g = torch.Generator().manual_seed(n)
-    inputs, grads = (1 + 0.5 * torch.randn(3, n, c, generator=g) for c in (8, 12))
-    square, doubt, _ = rules.gram_square(rules.gram(inputs), rules.gram(grads), (8, 12))
-    right = (grads.double().transpose(1, 2) @ inputs.double()).flatten(1).square().sum(1)
-    assert not doubt.any()
-    assert (square >= right).all() and (square <= right * (1 + 1e-4)).all()
-
-
-@pytest.mark.parametrize(
-    ("kernel", "padding", "side", "draws"),
-    [(3, 1, (5, 7), 1), (3, 0, (6, 5), 2), (5, 2, (8, 8), 1), ((1, 3), (0, 1), (4, 6), 2)],
-)
-def test_the_gram_of_patches_is_that_of_unfolded_pictures(kernel, padding, side, draws):
-    """In blocks of records, of which the last is shorter."""
-    layer = torch.nn.Conv2d(3, 2, kernel, padding=padding, bias=False)
-    x = torch.randn(7 * draws, 3, *side, generator=torch.Generator().manual_seed(0))
-    patches = rules.columns(layer, x.double(), 7)
-    found = rules.input_gram(layer, x, 7)
-    assert found.shape == (7, patches.shape[1], patches.shape[1])
-    assert torch.allclose(found.double(), patches @ patches.transpose(1, 2), rtol=1e-5, atol=1e-5)
-    with pytest.MonkeyPatch.context() as few:
-        few.setattr(rules, "CACHED", 2 * (draws * 200) ** 2)
-        assert torch.equal(rules.input_gram(layer, x, 7), found)

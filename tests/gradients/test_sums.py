@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sfumato.gradients import Engine, step
 from sfumato.gradients.cost import USUAL
+from sfumato.gradients.grams import gamma
 from sfumato.gradients.layout import Layout
-from sfumato.gradients.rules import gamma
 from sfumato.gradients.sums import LOT, Sums, close_enough, lengths
 from sfumato.privacy.clipping import flat
 from sfumato.privacy.rounding import Rounding
