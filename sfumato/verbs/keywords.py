@@ -157,7 +157,7 @@ class MethodFields(TypedDict, total=False):
     activation: Literal["identity", "silu", "tanh", "gelu"]
     warm_up: Literal["none", "means"]
     warm_up_share: float
-    warm_up_steps: int
+    warm_up_steps: int | None
     warm_up_size: int | None
     warm_up_rounds: int
     keep: float | int

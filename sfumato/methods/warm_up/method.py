@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # of their numbers. Of pixels, from -1 to 1, and of latents, whose variance is about 1.
 PIXELS, LATENTS = (1.0, 0.45), (1.0, 0.7)
 SIDE, NUMBERS = 14, 256  # of small pictures: most, unless they were asked for
+# Plain steps unless they were asked for: of a model that draws, and of random numbers.
+STEPS, FROM_NOTHING = 400, 1200
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,12 @@ class Warmed(Trained):
     warm_up_share: float = option(
         0.1, "Rise of training's sigma that the class moments may cost.", above=0, most=1
     )
-    warm_up_steps: int = option(400, "Plain steps on what the class moments show.", least=1)
+    warm_up_steps: int | None = option(
+        None,
+        f"Plain steps on what the class moments show (default: {STEPS}; on --base none"
+        f" {FROM_NOTHING:,}).",
+        least=1,
+    )
     warm_up_size: int | None = option(
         None,
         "Side of the small pictures, in pixels or latents (default: 14, or what makes 256 numbers"
@@ -106,10 +113,19 @@ class Warmed(Trained):
             ) from error
 
     def used(self, adapted: Adaptation) -> dict[str, Any]:
-        """Small pictures are no larger than what the denoiser sees."""
+        """Small pictures are no larger than what is seen; a resume makes as many plain steps."""
         said = super().used(adapted)
         size = {} if self.warm_up_size is None else {"warm_up_size": self.side(adapted.base)}
-        return said | size
+        warmed = self.warm_up == "means"
+        steps = {"warm_up_steps": self.plain_steps(adapted.base)} if warmed else {}
+        return said | size | steps
+
+    def plain_steps(self, base: Base) -> int:
+        """Of the warm-up: random numbers need more than a model that draws already."""
+        from ...bases import scratch_name
+
+        usual = FROM_NOTHING if scratch_name(base.name) else STEPS
+        return self.warm_up_steps or usual
 
     def side(self, base: Base) -> int:
         """Of the small pictures."""
@@ -121,7 +137,7 @@ class Warmed(Trained):
         """Time and memory of training, with the passes of the warm-up."""
         from ..dpsgd import estimate
 
-        return estimate(prepared, self._passes)
+        return estimate(prepared, self._passes(prepared.base))
 
     def in_time(
         self, prepared: Prepared, timed: Timed, seconds: float, asked: Schedule
@@ -129,14 +145,13 @@ class Warmed(Trained):
         """The schedule that takes so long here, the warm-up included."""
         from ..dpsgd import in_time
 
-        return self, in_time(prepared, timed, seconds, asked, self._passes)
+        return self, in_time(prepared, timed, seconds, asked, self._passes(prepared.base))
 
-    @property
-    def _passes(self) -> float:
+    def _passes(self, base: Base) -> float:
         """Draws of units that take as long as the warm-up, at most."""
         from .fit import BATCH
 
-        return 0.0 if self.warm_up == "none" else float(self.warm_up_steps * BATCH)
+        return 0.0 if self.warm_up == "none" else float(self.plain_steps(base) * BATCH)
 
     def remarks(self, prepared: Prepared) -> list[str]:
         """Remarks on training and on the class moments."""
@@ -173,8 +188,8 @@ class Warmed(Trained):
         from .fit import warm_up
 
         if prepared.plan.moments is not None and workspace.checkpoint is None:
-            side = self.side(prepared.base)
-            warm_up(prepared, workspace, side, self.warm_up_steps)
+            base = prepared.base
+            warm_up(prepared, workspace, self.side(base), self.plain_steps(base))
         return super().fit(prepared, workspace)
 
     @classmethod

@@ -18,6 +18,7 @@ from sfumato import verbs
 from sfumato.auditing import on_run
 from sfumato.errors import Interrupted, SfumatoError
 from sfumato.methods import Full, Lora
+from sfumato.methods.warm_up.method import FROM_NOTHING, STEPS
 from sfumato.options.progress import Counted
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.prepare import prepare
@@ -338,6 +339,23 @@ def test_small_pictures_are_as_large_as_is_published(tiny_base):
         assert settings.count("warm_up_size") == (size is not None)
         assert size is None or f"warm_up_size {size}," in settings
         assert made.plan.moments.numbers == 4 * (size or 8) ** 2
+
+
+@pytest.mark.parametrize(
+    ("base", "asked", "steps"),
+    [("tiny", None, STEPS), ("none:8x8x1", None, FROM_NOTHING), ("none:8x8x1", 7, 7)],
+)
+def test_random_numbers_are_warmed_up_longer(tiny_base, base, asked, steps):
+    """And what is done is kept, published, and part of the estimate of the time."""
+    facts = PublicFacts(24, ("circle", "cross", "square"))
+    task = task_of(
+        base=str(tiny_base) if base == "tiny" else base,
+        method=Full(**WARM | {"warm_up_steps": asked}), epsilon=8.0, delta=1e-2, **SCHEDULE,
+    )[2]  # fmt: skip
+    made = prepare(facts, task)
+    assert made.options["method_options"]["warm_up_steps"] == steps
+    assert f"warm_up_steps {steps}" in dict(published(made))["settings"]
+    assert made.method._passes(made.base) == 64 * steps
 
 
 def test_methods_without_a_warm_up_do_not_take_the_option(tiny_images, tiny_base, tmp_path):
