@@ -68,7 +68,7 @@ def evolved(records: RecordSet, args, epsilon: float, seed: int, work: Path) -> 
         seed=seed,
         anyway=True,
         yes_public=True,
-        **private_sets.words(args.data, args.base),
+        **private_sets.words(args.data, Path(args.base).name),
         on_stage=lambda line: print(line, flush=True),
     )
     out = work / f"pictures-{epsilon:g}-{seed}"

@@ -80,7 +80,7 @@ def main() -> None:
     if args.private:
         records = first(records, args.private)
     test = images_of(private_sets.read(args.data, "test"), CLASSES, side, "test")
-    words = {} if args.base == "none" else private_sets.words(args.data, args.base)
+    words = {} if args.base == "none" else private_sets.words(args.data, Path(args.base).name)
     for epsilon in map(float, args.epsilon.split(",")):
         for warm in args.warm_up.split(","):
             more = json.loads(args.warmth) | {"warm_up": "means"} if warm == "means" else {}
