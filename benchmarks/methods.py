@@ -12,6 +12,9 @@ the base itself.
     python benchmarks/methods.py --out methods.jsonl
     # the same at a third of the gradients
     python benchmarks/methods.py --reduced --out reduced.jsonl
+    # few units and large adapters: what a choice of matrices is for
+    python benchmarks/methods.py --reduced --bases letters --epsilons 0.5 --units 1000 --batch 250
+    --steps 80 --rank 32 --methods lora,saliency,saliency-public,saliency-random --out few.jsonl
     # saliency at 10..100 % of the matrices
     python benchmarks/methods.py --ratios --bases glyphs --seeds 1 --out ratios.jsonl
     # saliency at 40..100 %, every kind of clipping
@@ -110,6 +113,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=None, help="default 3, with --cliff 1")
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--batch", type=int, default=None, help="expected batch size")
+    parser.add_argument("--units", type=int, default=None, help="private digits")
+    parser.add_argument("--rank", type=int, default=None, help="of every method that has one")
     parser.add_argument(
         "--clipping",
         default=None,
@@ -136,8 +142,11 @@ def main() -> None:
     if args.draw is not None:
         return draw_ratios(args.draw, args.o)
     sizes = QUICK if args.quick else REDUCED if args.cliff or args.reduced else WHOLE
-    sizes = sizes | ({"steps": args.steps} if args.steps else {})
+    own = {"steps": args.steps, "expected_batch_size": args.batch, "private": args.units}
+    sizes = sizes | {name: value for name, value in own.items() if value}
     table = CLIFF if args.cliff else RATIOS if args.ratios else METHODS
+    if args.rank:
+        table = {name: of_rank(how, args.rank) for name, how in table.items()}
     names = args.methods.split(",") if args.methods else list(table)
     bases = (args.bases or ("glyphs" if args.cliff else "glyphs,letters")).split(",")
     epsilons = [float(e) for e in (args.epsilons or ("10" if args.cliff else "1,10")).split(",")]
@@ -156,6 +165,7 @@ def main() -> None:
     ):
         row = {"base": base, "epsilon": epsilon, "seed": seed, "clipping": clipping}
         asked = {**row, "method": name, "learning_rate": args.learning_rate, "sizes": sizes}
+        asked |= {"rank": args.rank} if args.rank else {}
         if any(asked.items() <= line.items() for line in known):
             continue
         row = asked | judge.measure(
@@ -164,6 +174,12 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         if args.out:
             append(args.out, row)
+
+
+def of_rank(how: dict, rank: int) -> dict:
+    """A method's options with another rank, where it has one."""
+    options = how.get("method_options", {})
+    return how | {"method_options": options | {"rank": rank}} if "rank" in options else how
 
 
 class Judge:

@@ -17,9 +17,11 @@ the same settings is not measured again.
     python benchmarks/results.py --rows synthetic,real --classifiers wrn
 
 Rows: `synthetic` (the release alone), `synthetic+public` (as many public pictures mixed in),
-`public_only` (those alone) and `real` (the private pictures themselves). Public pictures are drawn
-by the base as it came, unless --public names others. --judge-on train asks about the first --test
-private pictures instead, for a search. Run folders, releases, pictures and every classifier's score
+`public_only` (those alone), `non_private` (drawn from the same base, recipe and passes without
+clipping and noise), `reconstructed` (the private pictures through the base's autoencoder) and
+`real` (the private pictures themselves). Public pictures are drawn by the base as it came, unless
+--public names others. --judge-on train asks about the first --test private pictures instead, for a
+search. Run folders, releases, pictures and every classifier's score
 stay under --work and are used again.
 """
 
@@ -48,7 +50,8 @@ KNOWN = {
     for name, how in METHODS.items()
     if "public" not in how.get("method_options", {}).values()
 }
-ROWS = ("synthetic", "synthetic+public", "public_only", "real")
+ROWS = ("synthetic", "synthetic+public", "public_only", "non_private", "reconstructed", "real")
+OF_PRIVATE = ("reconstructed", "real")  # rows whose pictures are the private ones
 PUBLIC_WORDS = ("prompt", "init", "embedder")
 OPTIONS = frozenset(
     (*PUBLIC_WORDS, "method_options", "clip_norm", "clipping", "histogram", "retry_fraction")
@@ -186,10 +189,10 @@ def arguments() -> argparse.Namespace:
     ):
         if not set(given) <= set(known):
             parser.error(f"--{name} takes some of {', '.join(known)}")
-    if args.judge_on == "train" and "real" in args.rows:
+    if args.judge_on == "train" and (own := set(OF_PRIVATE) & set(args.rows)):
         parser.error(
-            "--judge-on train asks about pictures that the row real is trained on: choose other"
-            " --rows"
+            f"--judge-on train asks about pictures that the rows {', '.join(sorted(own))} are"
+            " trained on: choose other --rows"
         )
     for name, value in (WHOLE | QUICK if args.quick else WHOLE).items():
         if getattr(args, name) is None:
@@ -315,11 +318,14 @@ def measure(
     """One run through all stages, each taken from --work where it was done before."""
     from sfumato.bases import load_base
     from sfumato.verbs.real_images import images_of
+    from sfumato.verbs.row_images import reconstructed
 
-    resolution = load_base(adapting["base"]).resolution
+    base = load_base(adapting["base"])
+    resolution = base.resolution
     name = f"{adapting['data']}-{Path(adapting['base']).name}-epsilon-{adapting['epsilon']:g}"
     folder = args.work.resolve() / f"{name}-{adapting['method_name']}-{short(adapting)}"
     made, shown = folder / f"images-{short(drawing)}", None
+    control = folder / f"control-{short(drawing)}"
     stages = {
         "adapt": stage("adapt", folder, adapting | {"source": str(args.source.resolve())}),
         "synthesize": stage("synthesize", made, drawing | {"run": str(folder / "run")}),
@@ -339,6 +345,8 @@ def measure(
         )
         shown = args.work.resolve() / f"public-{short(wanted)}"
         stages["public"] = stage("public", shown, wanted | {"run": str(folder / "run")})
+    if "non_private" in judged["rows"]:
+        stages["control"] = stage("control", control, drawing | {"run": str(folder / "run")})
     held_out = test.images(np.arange(test.n), resolution), test.labels
     classes = len(private.classes)
     own = images_of(made / "release", private.classes, resolution, "train")
@@ -346,8 +354,12 @@ def measure(
     def pictures(row: str) -> tuple[np.ndarray, np.ndarray]:
         if row == "synthetic":
             return own
-        if row == "real":
-            return private.images(np.arange(private.n), resolution), private.labels
+        if row in OF_PRIVATE:
+            images = private.images(np.arange(private.n), resolution)
+            return images if row == "real" else reconstructed(base, images), private.labels
+        if row == "non_private":
+            drawn = np.load(control / "pictures.npz")
+            return drawn["images"], drawn["labels"]
         public = np.load(shown / "pictures.npz")
         if row == "public_only":
             return public["images"], public["labels"]
@@ -359,10 +371,15 @@ def measure(
         {name: adapting[name] for name in ("data_sha256", "private")} | {"resolution": resolution},
         [],
     )
+    of_base = of_data | {"base_digest": adapting["base_digest"]}
+    places = {
+        "public_only": shown,
+        "non_private": control,
+        "reconstructed": args.work.resolve() / f"reconstructed-{short(of_base)}",
+        "real": args.work.resolve() / f"real-{short(of_data)}",
+    }
     for row in judged["rows"]:
-        place = {"public_only": shown, "real": args.work.resolve() / f"real-{short(of_data)}"}.get(
-            row, made
-        )
+        place = places.get(row, made)
         key = {
             "row": row,
             "public": shown.name if "public" in row else None,

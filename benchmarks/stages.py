@@ -41,9 +41,7 @@ def main(kind: str, folder: str, asked: str) -> None:
 
     place.mkdir(parents=True, exist_ok=True)
     try:
-        facts = {"adapt": adapt, "synthesize": synthesize, "public": public}[kind](
-            place, **json.loads(asked)
-        )
+        facts = STAGES[kind](place, **json.loads(asked))
     except SfumatoError as error:
         say(f"{kind}: {error}")
         sys.exit(error.exit_code)
@@ -163,10 +161,24 @@ def public(
     }
 
 
+def control(folder: Path, *, run, images, scheduler, sampler_steps, guidance, public_seed) -> dict:
+    """As many pictures of the same base after the same recipe without clipping and noise."""
+    from sfumato.runs.folder import Run
+    from sfumato.verbs.row_images import draw, non_private_base
+
+    done, sampling = Run.open(run), sampling_of(scheduler, sampler_steps, guidance, public_seed)
+    found = draw(non_private_base(done), done.plan.prompts, images, sampling)
+    np.savez_compressed(folder / "pictures.npz", images=found[0], labels=found[1])
+    return {"source": "the run's recipe without clipping and noise"}
+
+
 def sampling_of(scheduler: str, steps: int, guidance: float, seed: int):
     from sfumato.options import Sampling
 
     return Sampling(scheduler=scheduler, steps=steps, guidance_scale=guidance, seed=seed)
+
+
+STAGES = {"adapt": adapt, "synthesize": synthesize, "public": public, "control": control}
 
 
 def short(settings: dict) -> str:

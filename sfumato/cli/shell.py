@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from ..errors import MachineError, SfumatoError
 
 INTERNAL_ERROR, INTERRUPTED_ELSEWHERE, BROKEN_PIPE = 70, 130, 141
+INTERRUPTED = "interrupted from the keyboard"
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",  # nothing is fetched at run time
@@ -83,10 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug, words = _normalise(argv)
     _silence(debug, online=words[:1] == [ONLINE])
     _share_processors()
-    from typer import Exit, TyperException
+    try:  # the imports take a second or more
+        from typer import Exit, TyperException
 
-    from .app import command
-
+        from .app import command
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, INTERRUPTED_ELSEWHERE, debug)
     try:
         code = command()(args=words, prog_name="sfumato", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -110,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             debug,
         )
     except KeyboardInterrupt:
-        return _fail("interrupted from the keyboard", INTERRUPTED_ELSEWHERE, debug)
+        return _fail(INTERRUPTED, INTERRUPTED_ELSEWHERE, debug)
     except Exception as error:
         # An exception's text can quote pixels or captions, so only its kind is shown.
         advice = "" if debug else "; --debug shows where (its traceback may contain private data)"

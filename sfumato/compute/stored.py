@@ -9,38 +9,22 @@ stored format operations read them as they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .device import HOST
 
 HALVES = (torch.float16, torch.bfloat16)
 
 _aten = torch.ops.aten
-# The same numbers in another order, or some of them in place: nothing is made single.
-_VIEWS = {
-    _aten.alias.default,
-    _aten.as_strided.default,
-    _aten.clone.default,
-    _aten.detach.default,
-    _aten.expand.default,
-    _aten.permute.default,
-    _aten.select.int,
-    _aten.slice.Tensor,
-    _aten.split.Tensor,
-    _aten.squeeze.dim,
-    _aten.t.default,
-    _aten.transpose.int,
-    _aten.unsqueeze.default,
-    _aten.view.default,
-    _aten._unsafe_view.default,
-}
 # A few rows of many: those alone are made single.
 _ROWS = {_aten.embedding.default, _aten.index_select.default, _aten.index.Tensor}
+_REFUSED = "a weight kept as it is stored is not written into: unpack it first"
 
 
 class Stored(torch.Tensor):
@@ -77,6 +61,15 @@ class Stored(torch.Tensor):
         made.kept = half
         return made
 
+    @property
+    def data(self) -> torch.Tensor:
+        """The same without a graph; giving it other numbers is refused (RuntimeError)."""
+        return self.detach()
+
+    @data.setter
+    def data(self, given: torch.Tensor) -> None:
+        raise RuntimeError(_REFUSED)
+
     def __tensor_flatten__(self) -> tuple[list[str], torch.dtype]:
         """Tells torch what is inside, so that a module moves it to a device whole."""
         return ["kept"], self.dtype
@@ -103,32 +96,42 @@ class Stored(torch.Tensor):
         """Does an operation on single-precision copies, or on the stored numbers where it may."""
         how, first = kwargs or {}, args[0] if args else None
         if isinstance(first, Stored):
-            if operation in _VIEWS:
+            if _keeps(operation):
                 found = operation(first.kept, *args[1:], **how)
                 return tree_map_only(torch.Tensor, lambda part: Stored(part, first.dtype), found)
             if operation in _ROWS:
                 return operation(first.kept, *args[1:], **how).to(first.dtype)
             if operation is _aten._to_copy.default:
                 return _converted(first, **how)
-        if any(isinstance(written, Stored) for written in _written(operation, args)):
-            raise RuntimeError("a weight kept as it is stored is not written into: unpack it first")
+        if any(isinstance(written, Stored) for written in _written(operation, args, how)):
+            raise RuntimeError(_REFUSED)
         args, how = tree_map_only(Stored, unpacked, (args, how))
         return operation(*args, **how)
 
 
 def _converted(tensor: Stored, dtype: torch.dtype | None = None, **how: Any) -> torch.Tensor:
-    """`tensor.to(...)`; in its own half precision the numbers themselves."""
+    """`tensor.to(...)`; in its own half precision the numbers themselves, still not to write to."""
     dtype = dtype or tensor.dtype
     half = tensor.kept.to(how["device"]) if how.get("device") is not None else tensor.kept
-    if dtype == half.dtype:
-        return half.detach()
     return Stored(half, dtype) if dtype in (torch.float32, *HALVES) else half.to(dtype)
 
 
-def _written(operation: Any, args: tuple[Any, ...]) -> Iterable[Any]:
-    """The arguments that an operation writes into."""
-    kinds = (declared.alias_info for declared in operation._schema.arguments)
-    return (given for kind, given in zip(kinds, args) if kind is not None and kind.is_write)
+@cache
+def _keeps(operation: Any) -> bool:
+    """Whether it gives the same numbers in another order, or some: nothing is made single."""
+    if operation in (_aten.clone.default, _aten._unsafe_view.default):
+        return True
+    shared = (given.alias_info for given in operation._schema.returns)
+    shares = any(kind is not None and not kind.is_write for kind in shared)
+    return shares and operation is not _aten.view.dtype  # which reads their bits as another format
+
+
+def _written(operation: Any, args: tuple[Any, ...], how: Mapping[str, Any]) -> Iterable[Any]:
+    """The tensors that an operation writes into, in lists, too."""
+    for number, declared in enumerate(operation._schema.arguments):
+        if declared.alias_info is not None and declared.alias_info.is_write:
+            given = args[number] if number < len(args) else how.get(declared.name)
+            yield from tree_leaves(given)
 
 
 def unpacked(tensor: torch.Tensor) -> torch.Tensor:

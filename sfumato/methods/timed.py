@@ -79,8 +79,9 @@ def solve(pace: Pace, want: Wanted, performance: Performance) -> Schedule:
             least = _seconds(pace, want, performance, Schedule(batch, FEWEST_STEPS, draws))
             raise SfumatoError(
                 f"--time {parse.in_words(want.seconds)}: the shortest run of --method"
-                f" {want.method} on this base takes about {parse.in_words(least)} here: give that,"
-                " train fewer numbers (--method lora or embedding), or take a smaller base"
+                f" {want.method} on this base takes about {parse.in_words(least)} here: give"
+                f" {parse.enough(least)}, train fewer numbers (--method lora or embedding),"
+                " or take a smaller base"
             )
     assert found is not None  # there is always a rung
     return found

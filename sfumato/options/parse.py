@@ -124,6 +124,14 @@ def about(seconds: float) -> str:
     return f"about {in_words(seconds)}"
 
 
+def enough(seconds: float) -> str:
+    """A time for an option, a tenth above an estimate and rounded up: 45s, 3min or 2.5h."""
+    ample = 1.1 * seconds
+    if ample < 90:
+        return f"{math.ceil(ample)}s"
+    return f"{math.ceil(ample / 60)}min" if ample < 5400 else f"{math.ceil(ample / 360) / 10:g}h"
+
+
 def rounded(value: float, digits: int = 2) -> str:
     """A number with few digits, or with all in front of the point: 0.012, 1.2, 190, 14,322."""
     text = f"{value:.{digits}g}"

@@ -91,8 +91,8 @@ def check_epsilon(epsilon: float) -> float:
 
 
 @contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """RDP warns for each order it leaves out; the answer stays valid."""
+def quiet() -> Generator[None, None, None]:
+    """Without a warning of RDP for each order that it leaves out; the answer stays valid."""
     before = absl_logging.get_verbosity()
     absl_logging.set_verbosity(absl_logging.ERROR)
     try:
@@ -146,7 +146,7 @@ def _pld_of(events: Sequence[Event], relation: str, grid: float) -> Accountant:
     if isinstance(grid, bool) or not isinstance(grid, (int, float)) or not 0.0 < grid <= 0.1:
         raise ValueError("grid must lie in (0, 0.1]: 1e-4 for a certificate")
     composed = dp_accounting.ComposedDpEvent([_dp_event(event, relation) for event in events])
-    with _quiet():
+    with quiet():
         return Accountant(RELATIONS[relation], float(grid)).compose(composed)
 
 
@@ -233,7 +233,7 @@ def rdp_epsilon(events: Sequence[Event], delta: float, relation: str = "zero-out
         raise ValueError(
             "the RDP cross-check knows zero-out and add-remove only: use the PLD figure"
         )
-    with _quiet():
+    with quiet():
         accountant = rdp.RdpAccountant(neighboring_relation=RELATIONS[relation])
         for event in events:
             accountant.compose(_dp_event(event, relation))

@@ -33,7 +33,7 @@ from sfumato.releases.statements import (
     looks_facts,
 )
 
-FORMAT = "sfumato-privacy/1"
+FORMAT = "sfumato-privacy/2"  # 1: without ledger.adaptive
 SINCE = ("looks", "selections", "later_choices")  # as of the release, which asks the ledger again
 LARGE_DELTA = "delta is not below 1/n"
 
@@ -300,6 +300,7 @@ def _ledger(
         "run_key_id": run_key_id,
         "charges": list(ledger.charges) or [alone],
         "total_epsilon": ledger.total_epsilon if ledger.charges else epsilon,
+        "adaptive": ledger.adaptive,
         "no_total": ledger.no_total,
         "cap": ledger.cap,
         "data_sets": ledger.data_sets,

@@ -23,6 +23,8 @@ class LedgerFacts:
         events: All events charged for the run, as `events.to_json`; empty: those of the plan.
         charges: (run, epsilon, events) of all runs on overlapping images; empty: this run alone.
         total_epsilon: What the charges cost together; None: not bounded, or cannot be stated.
+        adaptive: Whether a later run was charged after an earlier one had an output, so that the
+            total is not below the Renyi accountant's.
         no_total: Why no total can be stated, in words.
         known_by_pixels: How many of the charges an earlier version recorded by pixels alone.
         cap: The owner's cap on these images.
@@ -40,6 +42,7 @@ class LedgerFacts:
     events: Sequence[Mapping[str, Any]] = ()
     charges: Sequence[Mapping[str, Any]] = ()
     total_epsilon: float | None = None
+    adaptive: bool = False
     no_total: str | None = None
     known_by_pixels: int = 0
     cap: float | None = None

@@ -250,6 +250,7 @@ def _compare(ledger: Ledger, claim: dict[str, Any], former: bool) -> Confirmed:
         "step of stopping": (claim.get("stopped"), stopped_of(before(Stopped), steps)),
         "file systems": (facts.get("file_systems", []), disks),
         "reason for no total": (facts.get("no_total", group.unclear), group.unclear),
+        "order of plans": (facts.get("adaptive", group.adaptive), group.adaptive),
     }
     for name, (here, there) in pairs.items():
         if here != there:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +26,7 @@ from ..releases import CertificateFacts
 from . import budget
 from .execute import Start
 from .folder import CANDIDATE, START, Run, options_digest
-from .lock import resumable
+from .lock import resumable, unless_charged
 from .matching import bases_asked
 from .preflight import preflight
 from .prepared import rebuild
@@ -85,7 +84,7 @@ def open_choice(
     book = budget.open_ledger(ledger)
     run = Run.create(output, first.plan, options, book, first.start, files)
     ancestors: dict[str, dict[str, Any]] = {}
-    try:
+    with unless_charged(run):
         for number, one in enumerate(candidates):
             own = run.decided(number)
             on_stage(f"trying what would follow on {Path(one.plan.base).name}")
@@ -94,11 +93,8 @@ def open_choice(
             ancestors |= {ancestor["run"]: ancestor for ancestor in one.ancestors}
         # the votes look at the pictures of all candidates, so all their pasts count
         run.charge(records, first.public_inputs, tuple(ancestors.values()))
-    except Exception:
-        if not run.ledger.charged_events():
-            shutil.rmtree(run.folder)
-        raise
-    return Start(0, run.begin(records, 0))
+    with resumable():
+        return Start(0, run.begin(records, 0))
 
 
 def choose_base(run: Run, records: RecordSet, start: Start, on_stage: Callable[[str], None]) -> Run:

@@ -43,7 +43,7 @@ from ..training.texts import INDEX
 from . import budget
 from .attempts import frozen_contents, reached, seal_model
 from .folder import Run
-from .lock import resumable
+from .lock import resumable, unless_charged
 from .preflight import preflight
 from .progress_page import shown
 from .samples import Samples
@@ -81,15 +81,12 @@ def open_run(
     """
     book = budget.open_ledger(ledger)
     run = Run.create(output, prepared.plan, prepared.options, book, prepared.start, private)
-    try:
+    with unless_charged(run):
         preflight(run, prepared, records.n, facts_of(run, records), on_stage)
         # Charge before read: a crash after this line is spent, whatever the pixels were.
         run.charge(records, prepared.public_inputs, prepared.ancestors)
-    except Exception:
-        if not run.ledger.charged_events():
-            shutil.rmtree(run.folder)
-        raise
-    return Start(0, run.begin(records, 0))
+    with resumable():
+        return Start(0, run.begin(records, 0))
 
 
 def train_run(

@@ -100,6 +100,7 @@ def ledger_facts(run: Run, charged: Group | None = None) -> LedgerFacts:
         run=run.id,
         charges=[{name: charge[name] for name in said} for charge in group.charges],
         total_epsilon=total if math.isfinite(total) else None,
+        adaptive=group.adaptive,
         no_total=group.unclear,
         # Charged before the ledger kept files and units: it knows images of those runs by their
         # pixels alone.

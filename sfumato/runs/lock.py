@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -12,6 +13,8 @@ from ..compute import ranks
 from ..errors import Interrupted, SfumatoError
 from ..privacy.files import lock
 from .folder import Run
+
+STOPPED = "stopped between two steps; continue with --resume, which does again what had not ended"
 
 
 class StopFlag:
@@ -70,9 +73,24 @@ def resumable() -> Iterator[None]:
         for name, handler in before.items():
             signal.signal(name, handler)
     if stopped:  # apart, so that the error keeps no frame alive, and with it a decoder's lock
-        raise Interrupted(
-            "stopped between two steps; continue with --resume, which does again what had not ended"
-        )
+        raise Interrupted(STOPPED)
+
+
+@contextlib.contextmanager
+def unless_charged(run: Run) -> Iterator[None]:
+    """What is refused or stopped inside leaves no folder, unless the run was charged meanwhile.
+
+    Raises:
+        Interrupted: Ctrl-C came after the charge, which stays: the run goes on.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if not run.ledger.charged_events():
+            shutil.rmtree(run.folder)
+        elif isinstance(error, KeyboardInterrupt):
+            raise Interrupted(STOPPED) from None
+        raise
 
 
 class one_writer:

@@ -35,7 +35,7 @@ from ..runs.alike import require_alike_images, require_alike_plan, require_alike
 from ..runs.execute import open_run, train_run
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
-from ..runs.lock import one_writer
+from ..runs.lock import one_writer, resumable
 from ..runs.reading import to_remember
 from ..training import Progress
 from .chosen import candidates_for, chosen, open_on_candidates
@@ -193,9 +193,10 @@ def _adapt(
             to_remember(images, reading),
         )
     )
-    run = ranks.on_first_rank(lambda: Run.open(output, place))
-    with one_writer(run, execution.shard):
-        return train_run(run, prepared, records, start, execution, progress, on_stage)
+    with resumable():
+        run = ranks.on_first_rank(lambda: Run.open(output, place))
+        with one_writer(run, execution.shard):
+            return train_run(run, prepared, records, start, execution, progress, on_stage)
 
 
 def _adapt_matched(
@@ -216,10 +217,11 @@ def _adapt_matched(
     start = ranks.on_first_rank(
         lambda: open_on_candidates(output, found, records, place, on_stage, kept)
     )
-    run = ranks.on_first_rank(lambda: Run.open(output, place))
-    with one_writer(run, execution.shard):
-        run, prepared = chosen(run, records, start, on_stage)
-        return train_run(run, prepared, records, start, execution, progress, on_stage)
+    with resumable():
+        run = ranks.on_first_rank(lambda: Run.open(output, place))
+        with one_writer(run, execution.shard):
+            run, prepared = chosen(run, records, start, on_stage)
+            return train_run(run, prepared, records, start, execution, progress, on_stage)
 
 
 def _of_a_new_run(

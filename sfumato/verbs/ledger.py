@@ -107,6 +107,7 @@ def ledger(
         known = budget.standing(book, records.fingerprints, **records.marks)
         remark, total = known.remark, known.total if math.isfinite(known.total) else None
         own = {"runs": known.runs, "epsilon": total, "cap": known.cap, "unclear": known.unclear}
+        own["delta"] = (known.terms or {}).get("delta")
     certificate = None
     if against is not None:
         certificate = str(certified.check_certificate(book, Path(against)))

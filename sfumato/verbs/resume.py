@@ -27,7 +27,7 @@ from ..runs.alike import require_alike_device, require_alike_images, require_ali
 from ..runs.ending import finish_run
 from ..runs.execute import continue_run, device_of, train_run
 from ..runs.folder import Run
-from ..runs.lock import one_writer
+from ..runs.lock import one_writer, resumable
 from ..runs.prepared import rebuild
 from ..runs.reading import remembered
 from ..training import Progress
@@ -148,7 +148,7 @@ def go_on(
     device = machine.device
     if machine == Machine():  # nothing was said: where it was
         device = ranks.on_first_rank(lambda: device_of(run)) or device
-    with using(device):
+    with using(device), resumable():
         asked = (reading, read_before, execution)
         return _continue(run, images, asked, how, progress, on_stage)
 

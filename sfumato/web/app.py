@@ -40,6 +40,7 @@ class Studio:
         )
         self.environment.globals["json"] = cast(Any, json.dumps)
         self.environment.globals["by_flags"] = cast(Any, words.by_flags)
+        self.environment.globals["exact"] = cast(Any, words.exact)
         self._choices: dict[str, Any] = {}
 
     def choices(self) -> dict[str, Any]:
@@ -139,7 +140,7 @@ class Studio:
             return RedirectResponse(f"/{project.name}/{reached[-1]}", 303)
         values = screens.view(project, name, self.choices())
         values["now"] = screens.status(project, name)
-        values["roots"] = self.roots.roots
+        values["roots"], values["named"] = self.roots.roots, self.roots.named
         return self.page(f"{name}.html.j2", **values)
 
     def status(self, request: Request) -> Response:

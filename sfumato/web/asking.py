@@ -8,6 +8,7 @@ from . import commands, digits, forms, jobs, screens
 from .checks import Form, require_free, require_images, version
 from .forms import Wrong
 from .project import Project
+from .words import exact
 
 if TYPE_CHECKING:
     from .app import Studio
@@ -93,8 +94,24 @@ def promise(studio: Studio, project: Project, form: Form) -> str:
     require_free(project)
     epsilon = forms.number(form, "epsilon", 0.01, 100)
     delta = forms.number(form, "delta", 1e-12, 0.01) if form.get("delta") else None
+    charged = _charged_delta(project)
+    if charged and delta and delta != charged:
+        raise Wrong(_one_delta(charged))
     project.change(version(project, form), epsilon=epsilon, delta=delta)
     return "plan"
+
+
+def _charged_delta(project: Project) -> float | None:
+    """The delta of earlier runs on these images, as far as the ledger was asked."""
+    job = screens.current(project, "spent", commands.spent(project))
+    return None if job is None else (job.facts() or {}).get("delta")
+
+
+def _one_delta(charged: float) -> str:
+    return (
+        f"delta: earlier runs on these images have {exact(charged)}, and costs with different ones"
+        " cannot be added: write that one"
+    )
 
 
 def cap(studio: Studio, project: Project, form: Form) -> str:
@@ -117,12 +134,14 @@ def plan(studio: Studio, project: Project, form: Form) -> str:
     if not project.said("epsilon"):
         raise Wrong("the promise comes first: choose an epsilon")
     method = forms.one_of(form, "method", screens.REASONS)
-    base = form.get("base", "")
+    base, place = form.get("base", ""), form.get("folder", "").strip()
+    if place and base != "own" and place != project.said("base"):
+        raise Wrong("a folder is written there, and another base is chosen: choose the folder too")
     if base == "own":
-        base = str(studio.roots.place(form.get("folder", "")))
+        base = str(studio.roots.place(place))
     elif base not in studio.choices().get("bases", {}):
         raise Wrong("choose a base: the public model that the run starts from")
-    limit = form.get("own_time", "").strip() or form.get("time", "")
+    limit = _time(project, form)
     if limit:
         forms.shaped({"time": limit}, "time", forms.TIME, "20min or 1h")
     prompt = forms.words(form, "prompt")
@@ -131,6 +150,12 @@ def plan(studio: Studio, project: Project, form: Form) -> str:
     _plan_alone(project)
     jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
     return "plan"
+
+
+def _time(project: Project, form: Form) -> str:
+    """A time that was written beats a proposed one; a kept one yields to one chosen since."""
+    own, proposed = form.get("own_time", "").strip(), form.get("time", "")
+    return proposed if proposed and own == project.said("time") else own or proposed
 
 
 def compare(studio: Studio, project: Project, form: Form) -> str:

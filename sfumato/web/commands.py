@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from .project import Project
+from .words import exact
 
 STYLE, CLASSES, IMAGE = "style", "classes", "image"
 TOKEN = "inversion"  # the method that learns a style
@@ -56,7 +57,7 @@ def spent(project: Project) -> list[str]:
 def cap(project: Project, epsilon: float) -> list[str]:
     """The most that all runs on these images may cost."""
     how = reading(project, split=False)
-    return ["ledger", "cap", images(project), f"{epsilon:g}", *how]
+    return ["ledger", "cap", images(project), exact(epsilon), *how]
 
 
 def set_apart(project: Project) -> list[str]:
@@ -136,9 +137,9 @@ def images(project: Project) -> str:
 
 
 def _of_a_run(project: Project, method: str) -> list[str]:
-    words = [images(project), *reading(project), "--epsilon", f"{project.said('epsilon'):g}"]
+    words = [images(project), *reading(project), "--epsilon", exact(project.said("epsilon"))]
     if delta := project.said("delta"):
-        words += ["--delta", f"{delta:g}"]
+        words += ["--delta", exact(delta)]
     if (prompt := project.said("prompt")) and method != TOKEN:
         words += ["--prompt", str(prompt)]
     return [*words, "--base", str(project.said("base")), "--method", method]

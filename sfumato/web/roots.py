@@ -14,10 +14,13 @@ class Outside(Exception):
 
 
 class Roots:
-    """The chosen folders."""
+    """The chosen folders.
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        self.roots = tuple(root.resolve() for root in roots)
+    `named`: the owner named them; they are not just the home folder.
+    """
+
+    def __init__(self, roots: Sequence[Path], named: bool = True) -> None:
+        self.roots, self.named = tuple(root.resolve() for root in roots), named
 
     def place(self, text: str) -> Path:
         """The folder or file that a text names, with links followed.

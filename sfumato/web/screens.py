@@ -133,11 +133,13 @@ def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
-    delta = project.said("delta") or proposed_delta(_n_units(project))
     spent, run = current(project, "spent", commands.spent(project)), running(project)
     late = spent is not None and run is not None and run.started > spent.started
     if late and spent is not None and spent.state != jobs.RUNNING:
         spent = None  # it knows nothing of the run
+    own = None if spent is None else spent.facts()
+    known = project.said("delta") or (own or {}).get("delta")
+    delta = known or proposed_delta(_n_units(project))
     return {
         "late": late and spent is None,
         "delta": delta,
@@ -148,7 +150,7 @@ def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "groups": GROUPS,
         "spent": spent,
         "none_spent": spent is not None and "there is no ledger yet" in spent.error(),
-        "own": None if spent is None else spent.facts(),
+        "own": own,
         "cap": jobs.latest(project.folder, "cap"),
         "command": jobs.shell(commands.spent(project)),
     }

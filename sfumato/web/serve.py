@@ -43,7 +43,7 @@ def serve(
         SfumatoError: A root that is no folder.
         MachineError: The port is taken, there is no home folder, or none can be made for projects.
     """
-    top, opened = _top(projects), Roots(list(roots) or [_home()])
+    top, opened = _top(projects), Roots(list(roots) or [_home()], bool(roots))
     for root in opened.roots:
         if not root.is_dir():
             raise SfumatoError(f"{root} is no folder: name one that holds images")

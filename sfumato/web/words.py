@@ -39,6 +39,12 @@ def proposed_delta(n_units: int) -> float:
     return float(f"{digits[:4]}{digits[digits.index('e') :]}")
 
 
+def exact(value: float) -> str:
+    """A number as it is typed, to the last digit: another delta than the ledger's is refused."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
 def stage(line: str) -> str:
     """The last words of a verb; while it takes steps the page has their figures already."""
     return "training" if line.startswith("step ") else line

@@ -17,6 +17,7 @@ import pytest
 from sfumato.errors import DataError, SfumatoError
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+ALL = "synthetic,synthetic+public,public_only,non_private,reconstructed,real"
 NAMES = ("measure", "rows", "methods", "packed_sets", "private_sets", "stages", "results")
 
 
@@ -50,7 +51,7 @@ def ask(programs, tiny_base, tmp_path_factory):
     """Run results.py on tiny sizes; its stages and the lines of its file after it."""
     folder = tmp_path_factory.mktemp("results")
 
-    def ask(*options: str, rows: str = "synthetic,synthetic+public,public_only,real"):
+    def ask(*options: str, rows: str = ALL):
         out = folder / "protocol.jsonl"
         said = [
             "--quick",
@@ -91,7 +92,7 @@ def ask(programs, tiny_base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def first_line(ask) -> dict:
     stages, (line,) = ask()
-    assert stages == ["adapt", "synthesize", "public"]
+    assert stages == ["adapt", "synthesize", "public", "control"]
     return line
 
 
@@ -114,10 +115,12 @@ def test_a_line_holds_settings_costs_and_figures(first_line):
         "synthetic": 30,
         "synthetic+public": 60,
         "public_only": 30,
+        "non_private": 30,
+        "reconstructed": 96,
         "real": 96,
     }
     assert first_line["public"]["source"] == "drawn by the public base as it came"
-    for stage in ("adapt", "synthesize", "public"):
+    for stage in ("adapt", "synthesize", "public", "control"):
         assert set(first_line["stages"][stage]) == {"seconds", "cpu_seconds", "peak_mb"}
         assert first_line["stages"][stage]["peak_mb"] > 50
     for row in settings["rows"]:

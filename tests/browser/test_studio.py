@@ -241,8 +241,19 @@ def test_questions_are_answered_by_the_keyboard_alone(eye):
     epsilon = page.input_value("#epsilon")
     assert float(epsilon) > 0 and page.inner_text("[data-now=at]") == epsilon
     assert page.get_attribute("#slide", "aria-valuetext") == f"epsilon {epsilon}"
+    before = page.viewport_size
+    page.set_viewport_size(eye.PHONE)  # all odds are seen, without a hidden scroll
+    wide = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth).length"
+    assert page.locator(".scroll").count() == 2
+    assert page.locator(".scroll").evaluate_all(wide) == 0
+    page.set_viewport_size(before)
     eye.press("Promise this")
     page.wait_for_url("**/plan")
+    page.fill("[name=own_time]", "2min")
+    page.check("[name=time][value='20min']")
+    assert page.input_value("[name=own_time]") == ""
+    page.fill("[name=folder]", "/models")
+    assert page.input_value("[name=base]:checked") == "own"
 
 
 @pytest.mark.parametrize(

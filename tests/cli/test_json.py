@@ -44,6 +44,7 @@ def test_the_ledger_of_some_images(capsys, tiny_images, tiny_base, tmp_path):
     sfumato.ledger(tiny_images, cap=5)
     found = read(capsys, "ledger", "show", tiny_images, "--json")
     assert (found["runs"], found["epsilon"], found["cap"]) == (0, 0.0, 5.0)
+    assert found["delta"] is None
 
 
 def test_a_plan_with_odds(capsys, tiny_images, tiny_base):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from sfumato.cli import shell
 from sfumato.releases import write_release
 
 from ..releases.conftest import facts, make_images
@@ -80,3 +81,15 @@ def test_idle_threads_sleep_soon_unless_the_user_says_otherwise(said, kept):
     own = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", code], env=own | said, capture_output=True)
     assert done.stdout.split()[-1:] == [kept.encode()], done.stderr
+
+
+def test_ctrl_c_while_it_starts_is_one_line(monkeypatch, capsys):
+    class Pressed:
+        def find_spec(self, name, path=None, target=None):
+            if name == "sfumato.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "sfumato.cli.app", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+    assert shell.main(["methods"]) == 130
+    assert capsys.readouterr().err == "sfumato: interrupted from the keyboard\n"

@@ -99,6 +99,54 @@ def test_writing_into_them_is_refused(write):
             getattr(target, write)(*given if write != "copy_" else (torch.zeros(target.shape),))
 
 
+WRITES = {
+    "out=": lambda weight: torch.add(torch.ones(8, 8), 1, out=weight),
+    "many at a time": lambda weight: torch._foreach_add_([weight], 1.0),
+    "after others": lambda weight: torch._foreach_mul_([torch.ones(2), weight], [1.0, 2.0]),
+    "data": lambda weight: setattr(weight, "data", torch.zeros(8, 8)),
+    "its own half precision": lambda weight: weight.half().mul_(2),
+    "a part in half precision": lambda weight: weight[1:].to(torch.float16).zero_(),
+    "a part": lambda weight: weight.unbind(0)[0].zero_(),
+    "a diagonal": lambda weight: weight.diagonal().zero_(),
+}
+
+
+@pytest.mark.parametrize("way", WRITES)
+def test_no_way_of_writing_is_lost_or_reaches_the_stored_numbers(way):
+    _, packed = pair(torch.float16)
+    weight = packed.first.weight
+    before = weight.kept.clone()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="unpack it first"):
+        WRITES[way](weight)
+    assert torch.equal(weight.kept, before)
+
+
+def test_an_optimiser_that_is_given_one_is_refused_and_not_ignored():
+    _, packed = pair(torch.float16)
+    weight = packed.first.weight.requires_grad_(True)
+    weight.grad = torch.ones(8, 8)
+    with pytest.raises(RuntimeError, match="unpack it first"):
+        torch.optim.AdamW([weight], lr=1e-3, foreach=True).step()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda w: w.unbind(0)[3],
+        lambda w: w.diagonal(),
+        lambda w: w.unfold(0, 2, 2),
+        lambda w: w.split([3, 5])[1],
+        lambda w: w.flatten(),
+        lambda w: w.half().t(),
+        lambda w: w.view(torch.int32),
+    ],
+)
+def test_views_are_those_of_plain_weights(view):
+    plain, packed = pair(torch.float16)
+    found, right = unpacked(view(packed.first.weight)), view(plain.first.weight)
+    assert found.dtype == right.dtype and torch.equal(found, right)
+
+
 def test_unpacked_ones_are_the_same_objects_and_train():
     plain, packed = pair(torch.float16)
     weight = packed.first.weight

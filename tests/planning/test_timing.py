@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,7 @@ from sfumato.methods import pace as pacing
 from sfumato.methods.inversion import cost
 from sfumato.methods.pace import Pace
 from sfumato.methods.timed import FEWEST_STEPS, MOST_STEPS, Wanted, rungs, solve
-from sfumato.options import Performance, Schedule
+from sfumato.options import Performance, Schedule, parse
 from sfumato.planning import inputs, timing
 from sfumato.planning.prepare import default_schedule
 from sfumato.records import load_records
@@ -73,12 +74,20 @@ def test_samples_that_were_asked_for_count():
 
 
 def test_a_time_that_nothing_meets_says_what_would():
-    with pytest.raises(
-        SfumatoError, match=r"--time 20 s: the shortest run .* about (\d+) s here"
-    ) as e:
-        solve(PACE, wanted(20), Performance())
-    least = int(str(e.value).split("about ")[1].split(" s")[0])
-    assert solve(PACE, wanted(least + 1), Performance()).steps >= FEWEST_STEPS
+    for slower in (1, 1.7, 10, 100):  # seconds, minutes, hours: none is rounded down
+        pace = Pace(1e-3 * slower, 2e-3 * slower, 0.05 * slower, 0.2, 10.0)
+        with pytest.raises(SfumatoError, match=r"--time 10 s: the shortest run .* about") as e:
+            solve(pace, wanted(10), Performance())
+        enough = parse.duration(re.search(r"here: give (\w+(?:\.\w+)?),", str(e.value))[1])
+        assert solve(pace, wanted(enough), Performance()).steps >= FEWEST_STEPS
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1s"), (40, "44s"), (80, "88s"), (100, "2min"), (119, "3min"), (5000, "1.6h")],
+)
+def test_a_time_that_is_enough_is_never_below_the_estimate(seconds, said):
+    assert parse.enough(seconds) == said and parse.duration(said) > seconds
 
 
 def test_ranks_share_the_units(monkeypatch):

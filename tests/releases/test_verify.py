@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from sfumato.errors import SfumatoError
-from sfumato.releases import folder, verify
+from sfumato.privacy import accounting
+from sfumato.privacy import events as dp_events
+from sfumato.releases import folder, verify, verify_privacy
 
 ROOM = Path(folder.__file__).parent
 
@@ -77,7 +79,7 @@ def test_stand_alone_verifier_needs_no_sfumato(copy):
     }
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     ours = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
-    assert ours == {"dp_accounting", "dp_accounting.pld"}
+    assert ours == {"dp_accounting", "dp_accounting.pld", "dp_accounting.rdp"}
 
 
 def test_stand_alone_verifier_without_its_library_says_what_to_install(copy):
@@ -179,6 +181,46 @@ def test_extra_missing_and_linked_files_fail(copy):
 def test_a_forged_certificate_fails(copy, change, check):
     rewrite(copy, change)
     assert check in failed(copy)
+
+
+def total_of_two(facts: dict, total: float | None, **said) -> bool:
+    """Whether the stand-alone verifier takes a total of two runs like the certificate's own."""
+    own = {**facts["ledger"]["charges"][0], "run": "another"}
+    two = {"charges": [*facts["ledger"]["charges"], own], "total_epsilon": total}
+    facts = {**facts, "ledger": {**facts["ledger"], **two}, **said}
+    accountant = verify_privacy.price(facts, facts["events"])
+    ((_, passed, _),) = verify_privacy.check_all_runs(facts, accountant)
+    return passed
+
+
+def test_a_run_chosen_after_an_output_has_no_total_below_the_renyi_figure(finished):
+    facts = json.loads((finished / "privacy.json").read_text())
+    assert facts["format"] == "sfumato-privacy/2" and facts["ledger"]["adaptive"] is False
+    events = dp_events.from_json([*facts["events"], *facts["events"]])
+    together = accounting.epsilon_of(events, facts["delta"])
+    filtered = accounting.round_up(accounting.rdp_epsilon(events, facts["delta"]))
+    assert together < filtered
+    after = {**facts, "ledger": {**facts["ledger"], "adaptive": True}}
+    assert total_of_two(facts, together) and not total_of_two(facts, together - 2e-3)
+    assert total_of_two(after, filtered) and not total_of_two(after, filtered - 2e-3)
+    assert total_of_two(after, None)
+    # No accountant of ours bounds that under replace-one.
+    doubled = {"relation": "replace-one"}
+    assert total_of_two(after, None, **doubled) and not total_of_two(after, 1e3, **doubled)
+    # What earlier versions certified does not say it, and is checked as it was then.
+    before = {**facts, "format": "sfumato-privacy/1", "ledger": dict(facts["ledger"])}
+    del before["ledger"]["adaptive"]
+    assert total_of_two(before, together)
+
+
+def test_a_certificate_of_today_says_whether_runs_were_chosen_after_outputs(copy):
+    def twice(c):
+        c["ledger"]["charges"] *= 2
+        c["ledger"]["total_epsilon"] = 1e3
+        del c["ledger"]["adaptive"]
+
+    rewrite(copy, twice)
+    assert "privacy.json" in failed(copy)
 
 
 def reword(path: Path, change) -> None:

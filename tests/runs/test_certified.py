@@ -79,6 +79,14 @@ def test_a_draft_and_a_release_as_they_were_made_are_confirmed(top):
         assert main(["verify", str(top / f"{name}-release"), "--ledger", str(book)]) == 0
 
 
+def test_a_certificate_says_that_a_run_was_charged_after_an_output(top):
+    """The second run, after the first had checkpoints and a model; each draft lists both."""
+    facts = json.loads((top / "two-release" / "privacy.json").read_text("utf-8"))
+    assert len(facts["ledger"]["charges"]) == 2 and facts["ledger"]["adaptive"] is True
+    first = json.loads((top / "one-draft" / "synthesis.json").read_text("utf-8"))["certificate"]
+    assert len(first["ledger"]["charges"]) == 1 and first["ledger"]["adaptive"] is False
+
+
 def certificate(change):
     return lambda draft: change(draft["certificate"])
 
@@ -136,6 +144,7 @@ RELEASES = {
     "charges": lambda c: c["ledger"]["charges"].pop(),
     "total": lambda c: c["ledger"].update(total_epsilon=0.5),
     "cap": lambda c: c["ledger"].update(cap=1.0),
+    "order of plans": lambda c: c["ledger"].update(adaptive=not c["ledger"]["adaptive"]),
     "resets": lambda c: c["ledger"].update(resets=[{"row": 1, "utc": "", "missing_rows": 1}]),
     "replays": lambda c: c["ledger"].update(replays=1),
     "key": lambda c: c["ledger"].update(run_key_id="00"),

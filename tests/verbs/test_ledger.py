@@ -34,6 +34,7 @@ def test_what_was_spent_and_a_cap(charged, tiny_images, ledger_of_the_test):
     assert [run["run"] for run in group.runs] == [charged.id]
     known = sfumato.ledger(tiny_images)
     assert "have cost epsilon" in known.remark and known.images == charged.plan.n_units
+    assert known.own["delta"] == charged.plan.delta
 
     capped = sfumato.ledger(tiny_images, cap=8.0)
     assert capped.before is None and capped.groups[0].cap == 8.0

@@ -6,7 +6,7 @@ import json
 
 from sfumato.web import commands
 
-from .answers import LOOKED, done, opened
+from .answers import LOOKED, PLANNED, done, opened
 from .conftest import ORIGIN
 
 
@@ -89,3 +89,76 @@ def test_no_judging_command_is_shown_before_there_are_images_to_judge_on(planned
     assert 'href="#hand-over"' in page
     one.change(one.version, test=str(tmp_path))
     assert f"--test {tmp_path}" in browser.get(f"/{project}/pictures").text
+
+
+EARLIER = 6.0858061945018455e-06
+
+
+def test_the_delta_of_earlier_runs_is_proposed_and_kept_to_the_last_digit(planned):
+    browser, project, begun = planned
+    one = opened(browser, project)
+    one.change(one.version, delta=None)
+    done(browser, project, "spent", commands.spent(one), {"runs": 1, "delta": EARLIER})
+    page = browser.get(f"/{project}/promise").text
+    assert f'value="{EARLIER!r}"' in page and "so it stays" in page
+    other = browser.post(f"/{project}/do/promise", epsilon=4, delta="1e-05")
+    assert other.status_code == 400 and repr(EARLIER) in other.text
+    browser.post(f"/{project}/do/promise", epsilon="4.1234567", delta=repr(EARLIER))
+    browser.post(f"/{project}/do/plan", base="icons", method="lora", time="5min")
+    argv = begun[-1][1]
+    assert argv[argv.index("--delta") + 1] == repr(EARLIER)
+    assert argv[argv.index("--epsilon") + 1] == "4.1234567"
+    browser.post(f"/{project}/do/cap", cap="9.87654321")
+    assert "9.87654321" in begun[-1][1]
+
+
+def test_a_delta_that_was_promised_before_the_ledger_answered_is_marked(planned):
+    browser, project, _ = planned
+    browser.post(f"/{project}/do/promise", epsilon=4, delta="1e-05")
+    spent = commands.spent(opened(browser, project))
+    done(browser, project, "spent", spent, {"runs": 1, "delta": EARLIER})
+    page = browser.get(f"/{project}/promise").text
+    assert 'value="1e-05"' in page and "would refuse the run" in page and repr(EARLIER) in page
+
+
+def test_a_plan_that_the_ledger_refuses_leads_back_and_not_to_the_run(planned):
+    browser, project, _ = planned
+    place = browser.studio.top / project / "jobs" / "plan-lora-1" / "stdout"
+    assert "On to the run" in browser.get(f"/{project}/plan").text
+    told = {"refused": "the cap is 3", "remarks": ["adapt will refuse: the cap is 3", "a word"]}
+    place.write_text(json.dumps(PLANNED | told))
+    page = browser.get(f"/{project}/plan").text
+    assert "On to the run" not in page and "Back to the promise" in page
+    assert page.count("the cap is 3") == 1 and "a word" in page
+
+
+def test_of_two_times_the_one_that_was_given_last_counts(planned):
+    browser, project, begun = planned
+
+    def time_of(**form):
+        browser.post(f"/{project}/do/plan", base="icons", method="lora", **form)
+        argv = begun[-1][1]
+        return argv[argv.index("--time") + 1]
+
+    assert time_of(time="5min", own_time="2min") == "2min"  # 5min is only proposed
+    assert time_of(own_time="2min") == "2min"
+    assert time_of(time="5min", own_time="2min") == "5min"  # 2min was kept, 5min chosen since
+
+
+def test_a_folder_of_a_base_is_not_passed_over(planned, tmp_path):
+    browser, project, begun = planned
+    before = len(begun)
+    answer = browser.post(
+        f"/{project}/do/plan", base="icons", folder=str(tmp_path), method="lora", time="5min"
+    )
+    assert answer.status_code == 400 and "another base" in answer.text and len(begun) == before
+
+
+def test_a_folder_that_the_owner_named_at_the_start_is_in_the_field(make):
+    browser = make().enter()
+    (root,) = browser.studio.roots.roots
+    project = browser.project()
+    assert f'value="{root}"' in browser.get(f"/{project}/images").text
+    browser.studio.roots.named = False  # the home folder
+    page = browser.get(f"/{project}/images").text
+    assert f'value="{root}"' not in page and f"{root}/scans" in page

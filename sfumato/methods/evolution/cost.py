@@ -84,8 +84,8 @@ def candidates_in(prepared: Prepared[Evolving], timed: Timed, seconds: float) ->
         least = fixed + each * LEAST * classes
         raise SfumatoError(
             f"--time {parse.in_words(seconds)}: {LEAST * classes} candidates, the fewest that"
-            f" {classes} classes take, need about {parse.in_words(least)} here: give that, or fewer"
-            " --iterations"
+            f" {classes} classes take, need about {parse.in_words(least)} here: give"
+            f" {parse.enough(least)}, or fewer --iterations"
         )
     return min(usual, whole * classes)
 

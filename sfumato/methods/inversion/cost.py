@@ -83,11 +83,11 @@ def steps_in(n_units: int, timed: Timed, seconds: float) -> int:
     """
     steps = int((seconds - timed.fixed) / timed.pace)
     if steps < FEWEST_STEPS:
-        least = parse.in_words(timed.fixed + FEWEST_STEPS * timed.pace)
+        least = timed.fixed + FEWEST_STEPS * timed.pace
         raise SfumatoError(
             f"--time {parse.in_words(seconds)}: inverting {n_units:,} images takes at"
-            f" least about {least} here: give that, a sample of the images"
-            " (--expected-batch-size), or take a smaller base"
+            f" least about {parse.in_words(least)} here: give {parse.enough(least)}, a sample of"
+            " the images (--expected-batch-size), or take a smaller base"
         )
     return min(steps, MOST_STEPS)
 

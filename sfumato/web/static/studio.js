@@ -58,6 +58,12 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// On the plan, what was chosen last counts: a proposed time, or a folder that is written.
+document.addEventListener("input", ({ target }) => {
+  if (target.name === "time") target.form.elements.own_time.value = "";
+  if (target.name === "folder") target.form.querySelector('[name="base"][value="own"]').checked = true;
+});
+
 const path = document.querySelector("input[data-paths]");
 if (path) {
   const list = document.getElementById(path.getAttribute("list"));
