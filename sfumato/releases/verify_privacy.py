@@ -361,6 +361,8 @@ def printable(text):
 
 def main():
     """Prints every check; the exit code is 0 if all pass, else 1."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        return print(__doc__)
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     results = checks(folder)
     for title, passed, detail in results:
