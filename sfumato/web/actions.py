@@ -203,6 +203,7 @@ ACTIONS: dict[str, Action] = {
     "cap": asking.cap,
     "spent": asking.spent,
     "plan": asking.plan,
+    "words": asking.words,
     "compare": asking.compare,
     "choose": asking.choose,
     "run": run,

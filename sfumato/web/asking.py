@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import commands, digits, forms, jobs, screens
+from . import class_words, commands, digits, forms, jobs, results, screens
 from .checks import Form, require_free, require_images, version
 from .forms import Wrong
 from .project import Project
@@ -31,7 +31,7 @@ def bundled(studio: Studio, project: Project, form: Form) -> str:
 
 def _look_at(project: Project, images: str, form: Form, **known: str) -> str:
     gone = ("unit", "what", "labels", "dicom", "epsilon", "delta", "method", "base", "test")
-    gone += ("prompt", "aside", "time")
+    gone += ("prompt", "prompts", "init", "anchor", "aside", "bad", "time")
     said = {**dict.fromkeys(gone), **known, "images": images}
     project = project.change(version(project, form), **said)
     project.split.unlink(missing_ok=True)
@@ -72,8 +72,11 @@ def answers(studio: Studio, project: Project, form: Form) -> str:
     facts = _looked(project)
     kept = True if form.get("aside") else None
     said = {"what": what, "unit": unit, "labels": labels, "aside": kept}
+    said["bad"] = True if form.get("bad") else None
     said["dicom"] = True if "DICOM" in facts.get("kinds", {}) else None
     changed = {n: v for n, v in said.items() if project.said(n) != v}
+    if "labels" in changed:  # other classes
+        said |= {"prompts": None, "init": None}
     before = project
     project = project.change(version(project, form), **said)
     if changed and before.split.exists():
@@ -127,10 +130,18 @@ def plan(studio: Studio, project: Project, form: Form) -> str:
         forms.shaped({"time": limit}, "time", forms.TIME, "20min or 1h")
     prompt = forms.words(form, "prompt")
     chosen = {"base": base, "method": method, "time": limit or None, "prompt": prompt or None}
-    project = project.change(version(project, form), **chosen)
-    _plan_alone(project)
-    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
-    return "plan"
+    chosen["anchor"] = forms.words(form, "anchor") or None
+    return _plan_as(project.change(version(project, form), **chosen), method)
+
+
+def words(studio: Studio, project: Project, form: Form) -> str:
+    """What the classes look like, in public words; the plan is made anew with them."""
+    require_free(project)
+    method = project.said("method")
+    if not method or not project.said("base"):
+        raise Wrong("choose a base and a method first")
+    said = class_words.read(project, form)
+    return _plan_as(project.change(version(project, form), **said), method)
 
 
 def compare(studio: Studio, project: Project, form: Form) -> str:
@@ -139,9 +150,7 @@ def compare(studio: Studio, project: Project, form: Form) -> str:
     method = forms.one_of(form, "method", screens.REASONS)
     if not project.said("base"):
         raise Wrong("choose a base first")
-    _plan_alone(project)
-    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
-    return "plan"
+    return _plan_as(project, method)
 
 
 def choose(studio: Studio, project: Project, form: Form) -> str:
@@ -152,18 +161,19 @@ def choose(studio: Studio, project: Project, form: Form) -> str:
     return "plan"
 
 
-def _plan_alone(project: Project) -> None:
-    """Two plans at once would time each other."""
+def _plan_as(project: Project, method: str) -> str:
+    """Plans with today's answers, alone: two plans at once would time each other."""
     for name in screens.REASONS:
         job = jobs.latest(project.folder, f"plan-{name}")
         if job is not None and job.state == jobs.RUNNING:
             raise jobs.Busy
+    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
+    return "plan"
 
 
 def _looked(project: Project) -> dict[str, Any]:
     require_images(project)
-    job = screens.current(project, "look", commands.look(project))
-    facts = None if job is None else job.facts()
+    facts = results.looked(project)
     if not facts:
         raise Wrong("the folder was not looked at yet: wait for it")
     return facts

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from . import commands, digits, jobs, results
+from . import class_words, commands, digits, jobs, results
 from .commands import CLASSES, IMAGE, STYLE, TOKEN
 from .jobs import Job
 from .project import Project, all_projects
@@ -22,7 +22,7 @@ SCREENS = {
 }
 ANSWERS = (
     "images", "what", "unit", "labels", "dicom", "aside", "epsilon", "delta", "base", "method",
-    "time", "prompt", "number", "test", "hand",
+    "time", "prompt", "anchor", "bad", "number", "test", "hand",
 )  # fmt: skip
 # Stops of the slider, about a tenth apart.
 STOPS = (
@@ -75,18 +75,12 @@ def running(project: Project) -> Job | None:
     return max(found, key=lambda job: job.started, default=None)
 
 
-def current(project: Project, name: str, argv: list[str]) -> Job | None:
-    """The newest job of that name, if the answers have not changed since."""
-    found = jobs.latest(project.folder, name)
-    return found if found is not None and list(found.argv) == argv else None
-
-
 def planned(project: Project) -> dict[str, Any] | None:
     """What the chosen method's plan says, if it is that of today's answers."""
     method = project.said("method")
     if not method:
         return None
-    found = current(project, f"plan-{method}", commands.plan(project, method))
+    found = jobs.current(project.folder, f"plan-{method}", commands.plan(project, method))
     return None if found is None else found.facts()
 
 
@@ -119,7 +113,7 @@ def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
     if not project.said("images"):
         return {"job": None, "facts": None, "sheet": None}
     argv = commands.look(project)
-    job = current(project, "look", argv)
+    job = jobs.current(project.folder, "look", argv)
     sheet = jobs.latest(project.folder, "sheet")
     return {
         "job": job,
@@ -134,7 +128,7 @@ def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
     delta = project.said("delta") or proposed_delta(_n_units(project))
-    spent, run = current(project, "spent", commands.spent(project)), running(project)
+    spent, run = jobs.current(project.folder, "spent", commands.spent(project)), running(project)
     late = spent is not None and run is not None and run.started > spent.started
     if late and spent is not None and spent.state != jobs.RUNNING:
         spent = None  # it knows nothing of the run
@@ -155,8 +149,7 @@ def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def _n_units(project: Project) -> int:
-    job = current(project, "look", commands.look(project))
-    found = (job.facts() or {}).get("n_units") if job else None
+    found = results.looked(project).get("n_units")
     return found if isinstance(found, int) else 0
 
 
@@ -167,11 +160,15 @@ def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
     if project.said("base"):
         for name in methods:
             argv = commands.plan(project, name)
-            job = current(project, f"plan-{name}", argv)
+            job = jobs.current(project.folder, f"plan-{name}", argv)
             row = {"name": name, "job": job, "facts": None, "why": REASONS[name]}
             rows.append(row | ({"facts": job.facts()} if job else {}))
     chosen, found = project.said("method") or methods[0], planned(project)
+    words = class_words.rows(project, found) if project.said("method") else []
     return {
+        "words": words,
+        "worded": class_words.answered(project),
+        "strange": any(row.token and not row.start for row in words),
         "bases": choices.get("bases", {}),
         "lines": choices.get("methods", {}),
         "methods": methods,
