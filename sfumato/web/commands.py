@@ -13,10 +13,10 @@ HELD_OUT = "0.2"
 QUICK = ["--rows", "synthetic,public_only", "--classifiers", "logistic,cnn", "--seeds", "1"]
 
 
-def reading(project: Project, *, split: bool = True, unit: bool = True) -> list[str]:
+def reading(project: Project, *, split: bool = True) -> list[str]:
     """How the images are read."""
     words: list[str] = []
-    said = project.said("unit") if unit else None
+    said = project.said("unit")
     if said == IMAGE:
         words += ["--unit", "file"] if project.said("dicom") else []
     elif said:

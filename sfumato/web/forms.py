@@ -8,7 +8,6 @@ from urllib.parse import parse_qsl
 
 MOST_FIELDS = 240  # two for each class, and those of the largest form
 LONGEST = 4096
-METHOD = re.compile(r"[a-z]{1,20}")
 TIME = re.compile(r"\d{1,4}(\.\d+)?(s|min|h)")
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 LICENCE = re.compile(r"[A-Za-z0-9.+-]{1,40}")

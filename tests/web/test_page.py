@@ -8,7 +8,7 @@ import signal
 import stat
 import time
 
-from sfumato.web import commands, jobs, screens
+from sfumato.web import commands, jobs, standing
 
 from .answers import LOOKED, PLANNED, done, opened
 from .marks import MARK, shown
@@ -54,7 +54,7 @@ def test_nobody_answers_the_question_of_the_unit(planned):
     assert not opened(browser, project).said("unit")
     refused = browser.post(f"/{project}/do/answers", what="classes")
     assert refused.status_code == 400 and "Nobody answered" in refused.text
-    assert screens.reached(opened(browser, project)) == ["images"]
+    assert standing.reached(opened(browser, project)) == ["images"]
 
 
 def test_what_is_charged_is_the_plan_on_the_page_after_a_yes(planned):
