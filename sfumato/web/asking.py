@@ -58,22 +58,7 @@ def sheet(studio: Studio, project: Project, form: Form) -> str:
 def answers(studio: Studio, project: Project, form: Form) -> str:
     """What the pictures are and who is protected."""
     require_free(project)
-    asked = _questions(project)
-    what = forms.one_of(form, "what", [name for name, _ in asked["what"]["choices"]])
-    if not form.get("unit"):
-        raise Wrong(
-            "nobody answered whose images they are: choose who is protected, a picture or"
-            " everything of one person"
-        )
-    unit = forms.one_of(form, "unit", [name for name, _ in asked["unit"]["choices"]])
-    labels = None
-    if "labels" in asked and what == commands.CLASSES:
-        labels = forms.one_of(form, "labels", [name for name, _ in asked["labels"]["choices"]])
-    facts = _looked(project)
-    kept = True if form.get("aside") else None
-    said = {"what": what, "unit": unit, "labels": labels, "aside": kept}
-    said["bad"] = True if form.get("bad") else None
-    said["dicom"] = True if "DICOM" in facts.get("kinds", {}) else None
+    said = _answered(project, form)
     changed = {n: v for n, v in said.items() if project.said(n) != v}
     if "labels" in changed:  # other classes
         said |= {"prompts": None, "init": None}
@@ -81,7 +66,7 @@ def answers(studio: Studio, project: Project, form: Form) -> str:
     project = project.change(version(project, form), **said)
     if changed and before.split.exists():
         before.split.unlink(missing_ok=True)
-    if kept and not project.split.exists():
+    if said["aside"] and not project.split.exists():
         jobs.instead(project.folder, "split", commands.set_apart(project))
     if commands.look(before) != commands.look(project):
         jobs.instead(project.folder, "look", commands.look(project))
@@ -179,8 +164,24 @@ def _looked(project: Project) -> dict[str, Any]:
     return facts
 
 
-def _questions(project: Project) -> dict[str, Any]:
-    found = _looked(project).get("questions")
-    if not found:
+def _answered(project: Project, form: Form) -> dict[str, Any]:
+    """The answers of that form, each one of those that the page offers."""
+    facts = _looked(project)
+    asked = facts.get("questions")
+    if not asked:
         raise Wrong("no image there can be read: see what was found")
-    return found
+    what = forms.one_of(form, "what", [name for name, _ in asked["what"]["choices"]])
+    if not form.get("unit"):
+        raise Wrong(
+            "nobody answered whose images they are: choose who is protected, a picture or"
+            " everything of one person"
+        )
+    unit = forms.one_of(form, "unit", [name for name, _ in asked["unit"]["choices"]])
+    labels = None
+    if "labels" in asked and what == commands.CLASSES:
+        labels = forms.one_of(form, "labels", [name for name, _ in asked["labels"]["choices"]])
+    kept = True if form.get("aside") else None
+    said = {"what": what, "unit": unit, "labels": labels, "aside": kept}
+    said["bad"] = True if form.get("bad") else None
+    said["dicom"] = True if "DICOM" in facts.get("kinds", {}) else None
+    return said
