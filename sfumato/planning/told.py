@@ -43,8 +43,9 @@ def told(prepared: Prepared[Any]) -> tuple[Told, ...]:
     starts = words.initializers or (None,) * len(classes)
     found: list[Told] = []
     for name, prompt, token, start in zip(classes, words.prompts, tokens, starts, strict=True):
-        alone = token is not None and start is None and isinstance(base, TextBase)
-        proposed = _proposed(base, name, classes) if alone else None
+        proposed = None
+        if token is not None and start is None and isinstance(base, TextBase):
+            proposed = _proposed(base, name, classes)
         found.append(Told(name, prompt, token, start, proposed))
     return tuple(found)
 
