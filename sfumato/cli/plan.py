@@ -73,6 +73,7 @@ def plan(
             "remarks": list(report.remarks),
             "refused": report.refused,
             "needs": list(report.needs),
+            "words": [asdict(one) for one in report.words],
             "pixels": list(report.pixels),
             "precision": dict(report.formats),
             "precision_seconds": {stage: asdict(t) for stage, t in report.trials.items()},

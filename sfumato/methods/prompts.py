@@ -86,8 +86,8 @@ def choose_prompts(
             words that they stand for.
 
     Raises:
-        SfumatoError: A class without a text, a text without {class} where a token goes, control
-            characters, or a base that is told nothing.
+        SfumatoError: A class without a text, a text of no class, a text without {class} where a
+            token goes, control characters, or a base that is told nothing.
     """
     if base.info.condition == "none":
         return _unprompted(classes, prompt, init, embedder)
@@ -107,6 +107,9 @@ def choose_prompts(
                 "--prompt holds control characters: a prompt is one line of plain text"
             )
     init = init or {}
+    for flag, named in (("--prompt", given), ("--init", init)):
+        if strange := sorted(set(named) - set(classes)):
+            raise SfumatoError(f"{flag} {strange[0]}=...: no class has this name")
     unknown = {c: unknown_words(base, c) for c in classes if "{class}" in given[c]}
     spans = {}  # class -> which words of its name a token stands for
     for name in classes:

@@ -6,6 +6,7 @@ Before anything is spent.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..bases import PROPOSED, scratch_name
 from ..methods import Prepared, Prompts, reach
 from ..methods.prompts import unknown_words
 from ..records import RecordSet, people_apart, repeats_said, spelling
+from .told import not_known, told
 
 MOST_FILES = 3  # that a remark names
 MOST_NAMES = 40  # classes that a remark names
@@ -54,7 +56,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
             f" sizes are named, such as {', '.join(PROPOSED)}"
         )
     else:
-        remarks += [*_on_words(prepared), *_on_plurals(prepared)]
+        remarks += [*_on_words(prepared), *_on_starts(prepared), *_on_plurals(prepared)]
     if records.unit_column:  # always one, where files are DICOM
         remarks += [*people_apart(records), *spelling(records)]
     remarks += reach.remarks(prepared.options, len(getattr(prepared.adaptation, "trainable", ())))
@@ -91,7 +93,7 @@ def _on_words(prepared: Prepared) -> list[str]:
         span = unknown_words(base, name) if token else None
         if span is not None:
             found[token] = " ".join(name.split()[span])
-    tokens, start = list(found), "" if any(prompts.initializers) else START
+    tokens, start = list(found), "" if any(prompts.initializers) else _starting(prepared)
     if not tokens:
         return []
     more = f" and {len(tokens) - MOST_NAMES} more" if len(tokens) > MOST_NAMES else ""
@@ -100,6 +102,21 @@ def _on_words(prepared: Prepared) -> list[str]:
         return [f"the base does not know {words}: a token {tokens[0]} is {teaches} it{start}"]
     names = ", ".join(tokens[:MOST_NAMES]) + more
     return [f"the base does not know {words}: tokens {names} are {teaches} them{start}"]
+
+
+def _starting(prepared: Prepared) -> str:
+    """The option that gives tokens a start, with an example if a name suggests one."""
+    one = next((one for one in told(prepared) if one.proposed), None)
+    return START if one is None else f"{START}, such as {shlex.quote(f'{one.name}={one.proposed}')}"
+
+
+def _on_starts(prepared: Prepared) -> list[str]:
+    """Words that a token was told to start from and that say little to the base."""
+    return [
+        f"the base does not know all words of '{one.start}', from which the token {one.token}"
+        " starts: it takes them in pieces"
+        for one in not_known(prepared)
+    ]
 
 
 def _on_plurals(prepared: Prepared) -> list[str]:

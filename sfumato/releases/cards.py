@@ -162,6 +162,7 @@ def _opening(certificate: dict, contents: Contents) -> dict:
     again = next(iter(drawn), None)
     return {
         "words": words,
+        "started": certificate["public_facts"].get("token_starts") or {},
         "again": again,
         # of a square PNG, as its head says it; a pipeline may take another size for granted
         "side": int.from_bytes(again.image[16:20], "big") if again else None,

@@ -159,6 +159,7 @@ def build_privacy_json(
         "max_per_unit": plan.get("max_per_unit", 1),
         "public_facts": {
             **_public_facts(plan, settings, facts.selection),
+            **({"token_starts": dict(facts.token_starts)} if facts.token_starts else {}),
             "public_inputs": public_inputs(facts.public_inputs),
             **held_out_facts(facts.held_out),
         },

@@ -124,6 +124,14 @@ class Contents:
         """How many images there are."""
         return sum(self.per_class.values())
 
+    def load_into(self, pipeline: str | None) -> None:
+        """Adapters and tokens go into that pipeline of the base; a whole pipeline says its own."""
+        if pipeline is None or self.layout == "pipeline":
+            return
+        from sfumato.bases import reads_prompts  # here: pictures need no torch
+
+        self.pipeline, self.prompted = pipeline, reads_prompts(pipeline)
+
 
 def inspect_source(
     folder: Path,
@@ -336,17 +344,26 @@ def drawn_by(
 
     `pipeline`: diffusers' class of the base, which adapters are loaded into.
     """
-    from sfumato.bases import is_pipeline, is_scheduler  # here: pictures need no torch
+    from sfumato.bases import is_scheduler  # here: pictures need no torch
 
     known = isinstance(scheduler, str) and is_scheduler(scheduler)
     if not known or type(steps) is not int or not 1 <= steps <= MOST_STEPS:
         raise ValueError("not the settings of a sampler")
     if type(guidance) is not float or not math.isfinite(guidance):
         raise ValueError("not a guidance")
-    if pipeline is not None and not is_pipeline(pipeline):
-        raise ValueError("not a pipeline")
     how = {"scheduler": scheduler, "steps": steps, "guidance": guidance}
-    return how if pipeline is None else how | {"pipeline": pipeline}
+    return how if pipeline is None else how | {"pipeline": known_pipeline(pipeline)}
+
+
+def known_pipeline(kind: object) -> str | None:
+    """The diffusers class of a base, or None where nobody named it; ValueError for another text."""
+    if kind is None:
+        return None
+    from sfumato.bases import is_pipeline  # here: pictures need no torch
+
+    if not isinstance(kind, str) or not is_pipeline(kind):
+        raise ValueError("not a pipeline")
+    return kind
 
 
 def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> None:
@@ -355,8 +372,6 @@ def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> N
     rule = SfumatoError(f"{SAMPLES}/ is not as `sfumato export` writes it: export again")
     if not pngs and SAMPLE_TABLE not in found.files:
         return
-    from sfumato.bases import reads_prompts  # here: pictures need no torch
-
     try:
         lines = (folder / SAMPLE_TABLE).read_text("utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
@@ -366,9 +381,7 @@ def _check_samples(folder: Path, found: Contents, prompts: tuple[str, ...]) -> N
         how = [{name: row[name] for name in row if name not in OF_EACH} for row in rows]
         if how[0]:  # exports of earlier versions do not say it
             found.drawn_by = drawn_by(**how[0])
-            if found.layout != "pipeline" and "pipeline" in found.drawn_by:
-                found.pipeline = found.drawn_by["pipeline"]
-                found.prompted = reads_prompts(found.pipeline)
+            found.load_into(found.drawn_by.get("pipeline"))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         raise rule from None
     if not whole or sorted(named) != pngs or any(one != (found.drawn_by or {}) for one in how):

@@ -32,6 +32,7 @@ def write_draft(
     settings: dict[str, Any] | None = None,
     controls: dict[str, Any] | None = None,
     base_pictures: Mapping[int, bytes] | None = None,
+    pipeline: str | None = None,
     place: str | None = None,
     run_folder: str | None = None,
 ) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def write_draft(
         controls: What the report shows beside a token (`beside.check_beside`).
         base_pictures: PNG by seed that the public base drew, for the report of images: each beside
             the picture of the same prompt and seed.
+        pipeline: The base's class in diffusers, for the card of adapters.
         place: Path of the ledger, for `release` alone; of a draft only its certificate leaves.
         run_folder: Path of the run, likewise.
 
@@ -64,6 +66,7 @@ def write_draft(
         row = {str(s): base64.b64encode(data).decode("ascii") for s, data in base_pictures.items()}
         check_base_pictures(row)
         draft["base_pictures"] = row
+    draft |= {} if pipeline is None else {"pipeline": pipeline}
     draft |= {} if run_folder is None else {"run_folder": run_folder}
     part = folder / (DRAFT + ".part")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sfumato.privacy.ledger.entries import TakenAsPublic
@@ -69,6 +69,7 @@ class CertificateFacts:
         lineage: Runs that base and public images come from.
         public_inputs: What the run took as public.
         selection: Which matrices were chosen to train, and how.
+        token_starts: Token -> the public words that it started from, of those that have some.
         looks: `statements.looks_facts`; None: no look.
         selections: Choices among runs by noisy accuracies.
         not_private: Names of exact evaluations that stay with the owner.
@@ -97,6 +98,7 @@ class CertificateFacts:
     lineage: Sequence[Mapping[str, Any]] = ()
     public_inputs: Sequence[TakenAsPublic] = ()
     selection: Mapping[str, Any] | None = None
+    token_starts: Mapping[str, str] = field(default_factory=dict[str, str])
     looks: Mapping[str, Any] | None = None
     selections: Sequence[Mapping[str, Any]] = ()
     not_private: Sequence[str] = ()

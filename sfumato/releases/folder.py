@@ -16,7 +16,14 @@ from sfumato.releases import cards, croissant, report, verify_privacy
 from sfumato.releases.audited import check_audit
 from sfumato.releases.beside import beside_base, check_base_pictures, check_beside
 from sfumato.releases.certificate import build_privacy_json
-from sfumato.releases.contents import DRAFT, SUMS, Contents, inspect_source, public_words
+from sfumato.releases.contents import (
+    DRAFT,
+    SUMS,
+    Contents,
+    inspect_source,
+    known_pipeline,
+    public_words,
+)
 from sfumato.releases.draft import CERTIFICATE, VERIFIER
 from sfumato.releases.facts import CertificateFacts
 from sfumato.releases.statements import unasked
@@ -78,6 +85,7 @@ def finalise(
         )
         controls = check_beside(draft.get("controls"))
         base_pictures = check_base_pictures(draft.get("base_pictures"))
+        pipeline = known_pipeline(draft.get("pipeline"))
     except FileNotFoundError:
         raise SfumatoError(
             f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`"
@@ -100,6 +108,7 @@ def finalise(
         made,
         controls,
         base_pictures,
+        pipeline,
         noted,
     )
 
@@ -158,6 +167,7 @@ def _finish(
     made: dict[str, str] | None = None,
     controls: dict[str, Any] | None = None,
     base_pictures: Mapping[int, bytes] | None = None,
+    pipeline: str | None = None,
     noted: Callable[[dict[str, Any]], None] = lambda certificate: None,
 ) -> Path:
     in_place = out.exists() and source.exists() and out.samefile(source)
@@ -171,6 +181,7 @@ def _finish(
     settings = certificate["synthesis"]
     contents = inspect_source(source, kind, **public_words(certificate), n=settings.get("n"))
     contents.samples |= beside_base(contents, base_pictures or {})
+    contents.load_into(pipeline)
     if made is not None and set(made) != set(contents.files):
         raise SfumatoError(
             "files were added or removed since `sfumato synthesize`: synthesize into a new folder"

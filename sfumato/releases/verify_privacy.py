@@ -366,6 +366,8 @@ def printable(text):
 
 def main():
     """Prints every check; the exit code is 0 if all pass, else 1."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        return print(__doc__)
     logging.disable(logging.WARNING)  # the Renyi accountant's, of each order that it leaves out
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     results = checks(folder)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..methods import METHODS
+from ..methods import METHODS, Prompts
 from ..privacy import events as dp_events
 from ..privacy.ledger.datasets import Group, inherited_charges
 from ..privacy.ledger.entries import Attempt, Charge, Charged, Replayed, TakenAsPublic
@@ -42,6 +42,7 @@ def certificate_facts(
     """
     internal = sorted(p.stem for p in (run.folder / "evaluation").glob("*.json"))
     charged = None if records is None else group_with(run, records, ancestors)
+    tokens = Prompts.of(run.options["prompts"]).tokens
     return CertificateFacts(
         plan=run.plan.to_json(),
         ledger=ledger_facts(run, charged),
@@ -52,6 +53,7 @@ def certificate_facts(
         base_digest=run.plan.base_digest,
         not_private=internal + METHODS[run.plan.method].exact_left(run.folder),
         selection=run.selection,
+        token_starts={word: start for word, start in tokens.items() if start},
         looks=looks_of(run, charged),
         selections=selections_of(run.ledger.ledger, run.id),
         key_kept=keep_key,

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import LORA_FILE, Base, pipeline_class
+from ..bases import LORA_FILE, Base, pipeline_class, resolve_base
 from ..errors import MachineError, ModelError, SfumatoError
 from ..methods import METHODS
 from ..methods.given import Drawing
@@ -99,6 +99,7 @@ def export(
             certificate_facts(run, keep_key=keep_key),
             artefacts="model",
             controls=beside,
+            pipeline=_pipeline(run),
             place=str(run.ledger_path),
             run_folder=str(run.folder),
         )
@@ -122,6 +123,14 @@ def _controls(run: Run) -> dict[str, Any] | None:
     """What a report shows beside a token, in figures alone; None for another method."""
     public = public_side(run)
     return public and public.method.report_controls(public, run.model)
+
+
+def _pipeline(run: Run) -> str | None:
+    """The class of its base in diffusers; None where the base is not there any more."""
+    try:
+        return pipeline_class(resolve_base(run.plan.base))
+    except SfumatoError:
+        return None
 
 
 def _draw(run: Run, folder: Path, progress: Callable[[str], None]) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ from ..planning.published import asks_yes, published
 from ..planning.refusal import refusal
 from ..planning.task import GROUPS, Task, task_of
 from ..planning.timing import fixed_seconds, short_of_usual
+from ..planning.told import Told, told
 from ..planning.warnings import remarks_on
 from ..privacy.accounting import attack_success
 from ..privacy.ledger.ledger import Ledger
@@ -56,6 +57,7 @@ class PlanReport:
         outlook: In one of three words, whether it can learn anything.
         needs: Flags that `adapt` will ask for beside the options of this plan.
         public: (what, value) of everything that a release would make public, word for word.
+        words: What the base is told of each class.
         asked_seconds: What `time` was, if the schedule was solved for it.
         formats: Stage -> number format of its products, as `adapt` would choose it here now.
         trials: Stage -> seconds of a few dummy rows in each format.
@@ -75,6 +77,7 @@ class PlanReport:
     pixels: tuple[str, str] = ("", "")
     public: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
+    words: tuple[Told, ...] = ()
     asked_seconds: float | None = None
     values: str = BY_TYPE
     formats: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -229,6 +232,7 @@ def _report(
         pixels,
         public,
         tuple(needs),
+        told(prepared),
         prepared.options.get("time"),
         records.values.said or BY_TYPE,
         prepared.options["formats"],

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import asking, commands, forms, jobs, results, screens
+from . import asking, commands, forms, jobs, results, standing
 from .checks import Form, require_finished, version
 from .forms import Wrong
 from .project import Changed, Project
@@ -26,12 +26,12 @@ def run(studio: Studio, project: Project, form: Form) -> str:
     """The step that spends: only the plan that the page shows, after a yes to what it publishes."""
     if version(project, form) != project.version:
         raise Changed
-    found = screens.planned(project)
+    found = standing.planned(project)
     if found is None:
         raise Wrong("there is no plan for these answers: make one first")
     if found.get("refused"):
         raise Wrong("the ledger refuses this run: see the plan")
-    if project.run.exists() or screens.begun(project):
+    if project.run.exists() or standing.begun(project):
         raise Wrong("this project has a run already: resume it, or begin a new project")
     if form.get("public") != "yes":
         raise Wrong("say that all of the list may be public: every release would publish it")
@@ -45,7 +45,7 @@ def run(studio: Studio, project: Project, form: Form) -> str:
 
 def pause(studio: Studio, project: Project, form: Form) -> str:
     """Asks the run to stop at its next step."""
-    job = screens.running(project)
+    job = standing.running(project)
     if job is not None and not results.learning(project):
         raise Wrong("a run can be stopped once it is charged and learns: wait for that")
     if job is not None:
@@ -55,7 +55,7 @@ def pause(studio: Studio, project: Project, form: Form) -> str:
 
 def anew(studio: Studio, project: Project, form: Form) -> str:
     """Puts the folder of a run aside that was cut off before its charge."""
-    job = screens.running(project)
+    job = standing.running(project)
     cut = job is not None and job.state == jobs.FAILED and "never charged" in job.error()
     if not cut or project.finished:
         raise Wrong("this run was charged: resume it")
@@ -74,7 +74,7 @@ def finish(studio: Studio, project: Project, form: Form) -> str:
 
 
 def _go_on(project: Project, *more: str) -> str:
-    job = screens.running(project)
+    job = standing.running(project)
     if not project.charged or project.finished:
         raise Wrong("there is no run to go on with")
     if job is not None and job.state == jobs.RUNNING:
@@ -203,6 +203,7 @@ ACTIONS: dict[str, Action] = {
     "cap": asking.cap,
     "spent": asking.spent,
     "plan": asking.plan,
+    "words": asking.words,
     "compare": asking.compare,
     "choose": asking.choose,
     "run": run,

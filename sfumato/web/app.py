@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from . import actions, files, jobs, screens, words
+from . import actions, files, jobs, screens, standing, words
 from .forms import Wrong, parse
 from .project import Changed, Project, all_projects, new_project, open_project
 from .roots import Outside, Roots
@@ -100,7 +100,7 @@ class Studio:
         project = open_project(self.top, request.path_params.get("project", ""))
         if project is None:
             return None
-        reached = screens.reached(project)
+        reached = standing.reached(project)
         came = request.headers.get("referer", "").rpartition("/")[2]
         return f"/{project.name}/{came if came in reached else reached[-1]}"
 
@@ -114,7 +114,7 @@ class Studio:
     def home(self, request: Request) -> Response:
         """All projects."""
         self.choices()
-        found = [(one, screens.reached(one)[-1]) for one in all_projects(self.top)]
+        found = [(one, standing.reached(one)[-1]) for one in all_projects(self.top)]
         return self.page("home.html.j2", projects=found, screens=screens.SCREENS)
 
     def new(self, request: Request) -> Response:
@@ -135,7 +135,7 @@ class Studio:
         project, name = self.opened(request), request.path_params["screen"]
         if name not in screens.SCREENS:
             raise HTTPException(404)
-        reached = screens.reached(project)
+        reached = standing.reached(project)
         if name not in reached:
             return RedirectResponse(f"/{project.name}/{reached[-1]}", 303)
         values = screens.view(project, name, self.choices())

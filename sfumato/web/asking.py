@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import commands, digits, forms, jobs, screens
+from . import class_words, commands, digits, forms, jobs, results, screens
 from .checks import Form, require_free, require_images, version
 from .forms import Wrong
 from .project import Project
@@ -32,7 +32,7 @@ def bundled(studio: Studio, project: Project, form: Form) -> str:
 
 def _look_at(project: Project, images: str, form: Form, **known: str) -> str:
     gone = ("unit", "what", "labels", "dicom", "epsilon", "delta", "method", "base", "test")
-    gone += ("prompt", "aside", "time")
+    gone += ("prompt", "prompts", "init", "anchor", "aside", "bad", "time")
     said = {**dict.fromkeys(gone), **known, "images": images}
     project = project.change(version(project, form), **said)
     project.split.unlink(missing_ok=True)
@@ -59,27 +59,15 @@ def sheet(studio: Studio, project: Project, form: Form) -> str:
 def answers(studio: Studio, project: Project, form: Form) -> str:
     """What the pictures are and who is protected."""
     require_free(project)
-    asked = _questions(project)
-    what = forms.one_of(form, "what", [name for name, _ in asked["what"]["choices"]])
-    if not form.get("unit"):
-        raise Wrong(
-            "nobody answered whose images they are: choose who is protected, a picture or"
-            " everything of one person"
-        )
-    unit = forms.one_of(form, "unit", [name for name, _ in asked["unit"]["choices"]])
-    labels = None
-    if "labels" in asked and what == commands.CLASSES:
-        labels = forms.one_of(form, "labels", [name for name, _ in asked["labels"]["choices"]])
-    facts = _looked(project)
-    kept = True if form.get("aside") else None
-    said = {"what": what, "unit": unit, "labels": labels, "aside": kept}
-    said["dicom"] = True if "DICOM" in facts.get("kinds", {}) else None
+    said = _answered(project, form)
     changed = {n: v for n, v in said.items() if project.said(n) != v}
+    if "labels" in changed:  # other classes
+        said |= {"prompts": None, "init": None}
     before = project
     project = project.change(version(project, form), **said)
     if changed and before.split.exists():
         before.split.unlink(missing_ok=True)
-    if kept and not project.split.exists():
+    if said["aside"] and not project.split.exists():
         jobs.instead(project.folder, "split", commands.set_apart(project))
     if commands.look(before) != commands.look(project):
         jobs.instead(project.folder, "look", commands.look(project))
@@ -103,7 +91,7 @@ def promise(studio: Studio, project: Project, form: Form) -> str:
 
 def _charged_delta(project: Project) -> float | None:
     """The delta of earlier runs on these images, as far as the ledger was asked."""
-    job = screens.current(project, "spent", commands.spent(project))
+    job = jobs.current(project.folder, "spent", commands.spent(project))
     return None if job is None else (job.facts() or {}).get("delta")
 
 
@@ -146,10 +134,18 @@ def plan(studio: Studio, project: Project, form: Form) -> str:
         forms.shaped({"time": limit}, "time", forms.TIME, "20min or 1h")
     prompt = forms.words(form, "prompt")
     chosen = {"base": base, "method": method, "time": limit or None, "prompt": prompt or None}
-    project = project.change(version(project, form), **chosen)
-    _plan_alone(project)
-    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
-    return "plan"
+    chosen["anchor"] = forms.words(form, "anchor") or None
+    return _plan_as(project.change(version(project, form), **chosen), method)
+
+
+def words(studio: Studio, project: Project, form: Form) -> str:
+    """What the classes look like, in public words; the plan is made anew with them."""
+    require_free(project)
+    method = project.said("method")
+    if not method or not project.said("base"):
+        raise Wrong("choose a base and a method first")
+    said = class_words.read(project, form)
+    return _plan_as(project.change(version(project, form), **said), method)
 
 
 def _time(project: Project, form: Form) -> str:
@@ -164,9 +160,7 @@ def compare(studio: Studio, project: Project, form: Form) -> str:
     method = forms.one_of(form, "method", screens.REASONS)
     if not project.said("base"):
         raise Wrong("choose a base first")
-    _plan_alone(project)
-    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
-    return "plan"
+    return _plan_as(project, method)
 
 
 def choose(studio: Studio, project: Project, form: Form) -> str:
@@ -177,25 +171,42 @@ def choose(studio: Studio, project: Project, form: Form) -> str:
     return "plan"
 
 
-def _plan_alone(project: Project) -> None:
-    """Two plans at once would time each other."""
+def _plan_as(project: Project, method: str) -> str:
+    """Plans with today's answers, alone: two plans at once would time each other."""
     for name in screens.REASONS:
         job = jobs.latest(project.folder, f"plan-{name}")
         if job is not None and job.state == jobs.RUNNING:
             raise jobs.Busy
+    jobs.start(project.folder, f"plan-{method}", commands.plan(project, method))
+    return "plan"
 
 
 def _looked(project: Project) -> dict[str, Any]:
     require_images(project)
-    job = screens.current(project, "look", commands.look(project))
-    facts = None if job is None else job.facts()
+    facts = results.looked(project)
     if not facts:
         raise Wrong("the folder was not looked at yet: wait for it")
     return facts
 
 
-def _questions(project: Project) -> dict[str, Any]:
-    found = _looked(project).get("questions")
-    if not found:
+def _answered(project: Project, form: Form) -> dict[str, Any]:
+    """The answers of that form, each one of those that the page offers."""
+    facts = _looked(project)
+    asked = facts.get("questions")
+    if not asked:
         raise Wrong("no image there can be read: see what was found")
-    return found
+    what = forms.one_of(form, "what", [name for name, _ in asked["what"]["choices"]])
+    if not form.get("unit"):
+        raise Wrong(
+            "nobody answered whose images they are: choose who is protected, a picture or"
+            " everything of one person"
+        )
+    unit = forms.one_of(form, "unit", [name for name, _ in asked["unit"]["choices"]])
+    labels = None
+    if "labels" in asked and what == commands.CLASSES:
+        labels = forms.one_of(form, "labels", [name for name, _ in asked["labels"]["choices"]])
+    kept = True if form.get("aside") else None
+    said = {"what": what, "unit": unit, "labels": labels, "aside": kept}
+    said["bad"] = True if form.get("bad") else None
+    said["dicom"] = True if "DICOM" in facts.get("kinds", {}) else None
+    return said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import forms, screens
+from . import forms, standing
 from .forms import Wrong
 from .project import Project
 
@@ -19,7 +19,7 @@ def version(project: Project, form: Form) -> int:
 
 def require_free(project: Project) -> None:
     """Wrong once a run was begun: what it was begun with is on the page."""
-    if screens.begun(project):
+    if standing.begun(project):
         raise Wrong(SPENT)
 
 

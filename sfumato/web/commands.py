@@ -14,10 +14,10 @@ HELD_OUT = "0.2"
 QUICK = ["--rows", "synthetic,public_only", "--classifiers", "logistic,cnn", "--seeds", "1"]
 
 
-def reading(project: Project, *, split: bool = True, unit: bool = True) -> list[str]:
+def reading(project: Project, *, split: bool = True) -> list[str]:
     """How the images are read."""
     words: list[str] = []
-    said = project.said("unit") if unit else None
+    said = project.said("unit")
     if said == IMAGE:
         words += ["--unit", "file"] if project.said("dicom") else []
     elif said:
@@ -33,7 +33,8 @@ def reading(project: Project, *, split: bool = True, unit: bool = True) -> list[
 
 def look(project: Project) -> list[str]:
     """What is in the folder."""
-    return ["inspect", images(project), *reading(project, split=False), "--json"]
+    how = [*reading(project, split=False), *_accepted(project)]
+    return ["inspect", images(project), *how, "--json"]
 
 
 def sheet(project: Project, number: int) -> list[str]:
@@ -62,7 +63,7 @@ def cap(project: Project, epsilon: float) -> list[str]:
 
 def set_apart(project: Project) -> list[str]:
     """One unit in five is kept for testing."""
-    how = reading(project, split=False)
+    how = [*reading(project, split=False), *_accepted(project)]
     return ["split", images(project), *how, "--test", HELD_OUT, "-o", str(project.split)]
 
 
@@ -137,12 +138,35 @@ def images(project: Project) -> str:
 
 
 def _of_a_run(project: Project, method: str) -> list[str]:
-    words = [images(project), *reading(project), "--epsilon", exact(project.said("epsilon"))]
+    words = [images(project), *reading(project), *_accepted(project)]
+    words += ["--epsilon", exact(project.said("epsilon"))]
     if delta := project.said("delta"):
         words += ["--delta", exact(delta)]
-    if (prompt := project.said("prompt")) and method != TOKEN:
-        words += ["--prompt", str(prompt)]
+    words += _styled(project) if method == TOKEN else _told(project)
     return [*words, "--base", str(project.said("base")), "--method", method]
+
+
+def _accepted(project: Project) -> list[str]:
+    """More files than usual cannot be used, and the owner goes on without them."""
+    return ["--max-bad", "1"] if project.said("bad") else []
+
+
+def _styled(project: Project) -> list[str]:
+    """How the new word of a style is told, and the word that it starts from."""
+    said = {"--prompt": project.said("prompt"), "--initializer-token": project.said("anchor")}
+    return [word for flag, text in said.items() if text for word in (flag, str(text))]
+
+
+def _told(project: Project) -> list[str]:
+    """What the base is told of the classes, and what new words of theirs start from."""
+    template, own = project.said("prompt"), project.said("prompts") or {}
+    told = [f"{name}={text or template or '{class}'}" for name, text in own.items()]
+    told = told or ([str(template)] if template else [])
+    started = [f"{name}={text}" for name, text in (project.said("init") or {}).items()]
+    return [
+        *(word for text in told for word in ("--prompt", text)),
+        *(word for text in started for word in ("--init", text)),
+    ]
 
 
 def _time(project: Project, method: str) -> list[str]:

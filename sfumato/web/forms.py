@@ -6,9 +6,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-MOST_FIELDS = 40
+MOST_FIELDS = 240  # two for each class, and those of the largest form
 LONGEST = 4096
-METHOD = re.compile(r"[a-z]{1,20}")
 TIME = re.compile(r"\d{1,4}(\.\d+)?(s|min|h)")
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 LICENCE = re.compile(r"[A-Za-z0-9.+-]{1,40}")
@@ -76,9 +75,14 @@ def shaped(form: Mapping[str, str], name: str, rule: re.Pattern[str], example: s
     return value
 
 
-def words(form: Mapping[str, str], name: str, most: int = 120) -> str:
-    """One line of text, perhaps empty; no word of it can be taken for a flag."""
+def words(form: Mapping[str, str], name: str, most: int = 120, called: str = "") -> str:
+    """One line of text, perhaps empty; no word of it can be taken for a flag.
+
+    `called`: how the page calls the field, if not by its name.
+    """
     value = form.get(name, "").strip()
     if len(value) > most or any(ord(c) < 32 for c in value) or value.startswith("-"):
-        raise Wrong(f"{name}: write one line of at most {most} characters, with no - in front")
+        raise Wrong(
+            f"{called or name}: write one line of at most {most} characters, with no - in front"
+        )
     return value

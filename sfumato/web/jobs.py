@@ -158,6 +158,12 @@ def latest(project: Path, name: str) -> Job | None:
     return found[-1] if found else None
 
 
+def current(project: Path, name: str, argv: Sequence[str]) -> Job | None:
+    """The newest job of that name, if it was asked just this: else the answers have changed."""
+    found = latest(project, name)
+    return found if found is not None and list(found.argv) == list(argv) else None
+
+
 def start(project: Path, name: str, argv: Sequence[str]) -> Job:
     """Starts a verb in the project's folder.
 

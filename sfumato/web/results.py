@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..pages.odds import percent_up
+from . import commands, jobs
 from .jobs import Job
 from .project import Project
 
@@ -63,6 +64,12 @@ def as_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def looked(project: Project) -> dict[str, Any]:
+    """What `inspect` found in the folder, as it is read now; nothing before it is done."""
+    job = jobs.current(project.folder, "look", commands.look(project))
+    return (job.facts() or {}) if job is not None else {}
 
 
 def samples(project: Project) -> list[tuple[int, str]]:

@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from . import commands, digits, jobs, results
+from . import class_words, commands, digits, jobs, results, standing
 from .commands import CLASSES, IMAGE, STYLE, TOKEN
-from .jobs import Job
 from .project import Project, all_projects
 from .words import GROUPS, RATES, odds_in_words, proposed_delta, stage
 
@@ -22,7 +21,7 @@ SCREENS = {
 }
 ANSWERS = (
     "images", "what", "unit", "labels", "dicom", "aside", "epsilon", "delta", "base", "method",
-    "time", "prompt", "number", "test", "hand",
+    "time", "prompt", "anchor", "bad", "number", "test", "hand",
 )  # fmt: skip
 # Stops of the slider, about a tenth apart.
 STOPS = (
@@ -42,54 +41,6 @@ REASONS = {
 OF_CLASSES = [name for name in REASONS if name != TOKEN]
 
 
-def reached(project: Project) -> list[str]:
-    """The screens that can be opened now."""
-    found = ["images"]
-    if project.said("unit") and project.said("what"):
-        found.append("promise")
-    if "promise" in found and project.said("epsilon"):
-        found.append("plan")
-    if "plan" in found and (planned(project) or project.charged or started(project)):
-        found.append("run")
-    if project.finished:
-        found.append("pictures")
-    if project.finished and project.handed.exists():
-        found.append("hand-over")
-    return found
-
-
-def started(project: Project) -> bool:
-    """Whether a run was asked for."""
-    return jobs.latest(project.folder, "adapt") is not None
-
-
-def begun(project: Project) -> bool:
-    """Whether a run is under way or done; one that was refused before its charge left no folder."""
-    job = running(project)
-    return project.charged or (job is not None and job.state in (jobs.RUNNING, jobs.DONE))
-
-
-def running(project: Project) -> Job | None:
-    """The run's newest job: `adapt`, or one that went on with it."""
-    found = [*jobs.jobs_of(project.folder, "adapt"), *jobs.jobs_of(project.folder, "resume")]
-    return max(found, key=lambda job: job.started, default=None)
-
-
-def current(project: Project, name: str, argv: list[str]) -> Job | None:
-    """The newest job of that name, if the answers have not changed since."""
-    found = jobs.latest(project.folder, name)
-    return found if found is not None and list(found.argv) == argv else None
-
-
-def planned(project: Project) -> dict[str, Any] | None:
-    """What the chosen method's plan says, if it is that of today's answers."""
-    method = project.said("method")
-    if not method:
-        return None
-    found = current(project, f"plan-{method}", commands.plan(project, method))
-    return None if found is None else found.facts()
-
-
 def view(project: Project, screen: str, choices: dict[str, Any]) -> dict[str, Any]:
     """Everything that the template of a screen names."""
     kinds: dict[str, Callable[[Project, dict[str, Any]], dict[str, Any]]] = {
@@ -104,10 +55,9 @@ def view(project: Project, screen: str, choices: dict[str, Any]) -> dict[str, An
         "project": project,
         "screen": screen,
         "screens": SCREENS,
-        "reached": reached(project),
-        "fixed": begun(project),
+        "reached": standing.reached(project),
+        "fixed": standing.begun(project),
         "a": {**dict.fromkeys(ANSWERS), **project.answers},
-        "STYLE": STYLE,
         "CLASSES": CLASSES,
         "IMAGE": IMAGE,
         "bundled": project.said("images") == str(project.folder.parent / digits.FOLDER),
@@ -119,21 +69,23 @@ def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
     if not project.said("images"):
         return {"job": None, "facts": None, "sheet": None}
     argv = commands.look(project)
-    job = current(project, "look", argv)
+    job = jobs.current(project.folder, "look", argv)
     sheet = jobs.latest(project.folder, "sheet")
     return {
         "job": job,
         "facts": None if job is None else job.facts(),
         "command": jobs.shell(argv),
         "sheet": sheet,
-        "sheet_command": jobs.shell(commands.sheet(project, 1)),
+        "sheet_command": sheet.command if sheet else jobs.shell(commands.sheet(project, 1)),
         "split": jobs.latest(project.folder, "split"),
-        "split_command": jobs.shell(commands.set_apart(project)),
     }
 
 
 def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
-    spent, run = current(project, "spent", commands.spent(project)), running(project)
+    spent, run = (
+        jobs.current(project.folder, "spent", commands.spent(project)),
+        standing.running(project),
+    )
     late = spent is not None and run is not None and run.started > spent.started
     if late and spent is not None and spent.state != jobs.RUNNING:
         spent = None  # it knows nothing of the run
@@ -157,8 +109,7 @@ def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def _n_units(project: Project) -> int:
-    job = current(project, "look", commands.look(project))
-    found = (job.facts() or {}).get("n_units") if job else None
+    found = results.looked(project).get("n_units")
     return found if isinstance(found, int) else 0
 
 
@@ -168,12 +119,15 @@ def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     if project.said("base"):
         for name in methods:
-            argv = commands.plan(project, name)
-            job = current(project, f"plan-{name}", argv)
+            job = standing.plan_job(project, name)
             row = {"name": name, "job": job, "facts": None, "why": REASONS[name]}
             rows.append(row | ({"facts": job.facts()} if job else {}))
-    chosen, found = project.said("method") or methods[0], planned(project)
+    chosen, found = project.said("method") or methods[0], standing.planned(project)
+    words = class_words.rows(project, found) if project.said("method") else []
     return {
+        "words": words,
+        "worded": class_words.answered(project),
+        "strange": any(row.token and not row.start for row in words),
         "bases": choices.get("bases", {}),
         "lines": choices.get("methods", {}),
         "methods": methods,
@@ -189,7 +143,7 @@ def _plan(project: Project, choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(project: Project, _: dict[str, Any]) -> dict[str, Any]:
-    found, job = planned(project), running(project)
+    found, job = standing.planned(project), standing.running(project)
     said = [] if job is None else job.said()
     method = project.said("method")
     would = commands.adapt(project, method, found, True) if found else None
@@ -255,7 +209,6 @@ def _hand_over(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "dry": jobs.latest(project.folder, "push-dry"),
         "push": jobs.latest(project.folder, "push"),
         "built": built,
-        "claim": results.as_json(project.handed / "privacy.json"),
         "ticks": results.ticks(check),
         "passed": passed,
         "loading": loading[1] if loading else "",
@@ -283,7 +236,7 @@ def status(project: Project, screen: str) -> dict[str, Any]:
         "push",
     )
     newest = [one for name in names if (one := jobs.latest(project.folder, name))]
-    run = running(project)
+    run = standing.running(project)
     if run is not None:
         newest.append(run)
     active = [job for job in newest if job.state == jobs.RUNNING]

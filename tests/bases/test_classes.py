@@ -154,6 +154,9 @@ def test_the_card_of_an_export_draws_as_sfumato_did(kind, tiny_images, tmp_path)
     export = sfumato.export(run, tmp_path / "export")
     sfumato.release(export)
     assert sfumato.verify(export).ok
+    claim = json.loads((export / "privacy.json").read_text())
+    assert list(claim["public_facts"]["token_starts"].values()) == ["cross"]
+    assert "the words that tokens start from" in (export / "PRIVACY.md").read_text()
     card = (export / "README.md").read_text()
     program = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
     program = program.replace("path/to/this/folder", str(export))

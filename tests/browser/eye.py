@@ -97,9 +97,18 @@ class Eye:
                 self.wide.append(f"{name}: {width} pixels on a {way} of {size['width']}")
             if self.axe:
                 self.faults += [f"{name}, {way}: {one}" for one in self.ask_axe()]
-            page.screenshot(path=self.seen / f"{name}-{way}.png", full_page=True)
-
+            self._shoot(f"{name}-{way}")
         self.lost += [f"{name}: {one}" for one in self.tab_through()]
+
+    def _shoot(self, name: str) -> None:
+        """A screenshot; one that the browser of a busy machine never finishes is taken again."""
+        for last in (False, True):
+            try:
+                self.page.screenshot(path=self.seen / f"{name}.png", full_page=True, timeout=60_000)
+                return
+            except Exception as error:
+                if last or "Timeout" not in str(error):
+                    raise
 
     def ask_axe(self) -> list[str]:
         """Serious faults of the page by the rules of axe-core, in words."""

@@ -74,6 +74,13 @@ def promise_and_plan(eye) -> None:
     eye.wait("text=On to the run")
     eye.look("plan")
     eye.show("plan", "h1")
+    page.click("summary:has-text('what your classes look like')")
+    page.get_by_label("zero looks like").fill("zero")
+    eye.look("words")
+    page.click("text=Plan it with these words")
+    page.wait_for_selector("text=Planning")
+    eye.wait("text=On to the run")
+    assert "--init zero=zero" in page.inner_text("#command")
     shorten(page.url, Path(eye.top))
 
 
@@ -152,7 +159,7 @@ def project_at(url: str, top: Path) -> Path:
 
 def shorten(url: str, top: Path) -> None:
     """The plan of the page, with fewer steps."""
-    out = project_at(url, top) / "jobs" / "plan-attention-1" / "stdout"
+    out = project_at(url, top) / "jobs" / "plan-attention-2" / "stdout"
     few = {"fixes": FEW, "needs": ["--yes-public", "--anyway"]}
     out.write_text(json.dumps(json.loads(out.read_text()) | few))
 
@@ -183,10 +190,11 @@ def test_the_whole_way_with_a_pause_and_a_crash_in_the_middle(way, hub):
 
 
 @pytest.mark.slow
-def test_whoever_judged_finds_the_look_in_certificate_and_statement(way):
+def test_the_look_and_the_words_of_the_owner_are_in_certificate_and_statement(way):
     release = project_at(way.page.url, Path(way.top)) / "release"
     claim = json.loads((release / "privacy.json").read_text())
     assert claim["looks"]["exact"] == 1
+    assert list(claim["public_facts"]["token_starts"].values()) == ["zero"]
     assert "1 look at exact private scores" in (release / "PRIVACY.html").read_text()
 
 

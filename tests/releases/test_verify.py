@@ -89,6 +89,16 @@ def test_stand_alone_verifier_without_its_library_says_what_to_install(copy):
     assert re.fullmatch(r"nothing was checked \(.*\): pip install dp-accounting\n", done.stderr)
 
 
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_stand_alone_verifier_says_how_it_is_called(tmp_path, flag):
+    run = [sys.executable, str(ROOM / "verify_privacy.py"), flag]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "python verify_privacy.py [FOLDER]" in done.stdout
+    assert "FAIL:" not in done.stdout
+    other = subprocess.run([*run[:-1], "--quiet"], capture_output=True, text=True, check=False)
+    assert other.returncode == 1 and "FAIL:" in other.stdout  # no word of it passes a check
+
+
 def test_stand_alone_verifier_can_be_read_at_one_sitting():
     """Without comments, docstrings and blank lines; and no function longer than a screen."""
     text = (ROOM / "verify_privacy.py").read_text()

@@ -110,7 +110,18 @@ def test_samples_are_left_out_on_request(run, tmp_path):
     assert not (out / "samples").exists()
     release = verbs.release(out)
     assert verbs.verify(release).ok and "<h2>Samples" not in (release / "report.html").read_text()
-    assert "## Samples" not in (release / "README.md").read_text()
+    card = (release / "README.md").read_text()
+    assert "## Samples" not in card and "draws " not in card.split("```")[1]
+    assert 'pipe = StableDiffusionPipeline.from_pretrained("path/to/the/base"' in card
+
+
+def test_a_pipeline_that_no_base_has_is_not_written_on_a_card(run, tmp_path):
+    out = verbs.export(run, tmp_path / "out", keep_key=True, samples=False)
+    draft = json.loads((out / "synthesis.json").read_text())
+    assert draft["pipeline"] == "StableDiffusionPipeline"
+    (out / "synthesis.json").write_text(json.dumps(draft | {"pipeline": "os.system"}))
+    with pytest.raises(SfumatoError, match="synthesis.json cannot be read"):
+        finalise(out)
 
 
 def test_report_and_card_show_them(draft):

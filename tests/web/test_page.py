@@ -8,9 +8,9 @@ import signal
 import stat
 import time
 
-from sfumato.web import jobs, screens
+from sfumato.web import commands, jobs, standing
 
-from .answers import PLANNED, done, opened
+from .answers import LOOKED, PLANNED, done, opened
 from .marks import MARK, shown
 
 
@@ -54,7 +54,7 @@ def test_nobody_answers_the_question_of_the_unit(planned):
     assert not opened(browser, project).said("unit")
     refused = browser.post(f"/{project}/do/answers", what="classes")
     assert refused.status_code == 400 and "Nobody answered" in refused.text
-    assert screens.reached(opened(browser, project)) == ["images"]
+    assert standing.reached(opened(browser, project)) == ["images"]
 
 
 def test_what_is_charged_is_the_plan_on_the_page_after_a_yes(planned):
@@ -178,3 +178,39 @@ def test_private_words_are_not_in_the_list_of_processes(tmp_path, monkeypatch):
     (tmp_path / "project-1").mkdir()
     jobs.start(tmp_path / "project-1", "look", ["inspect", f"/{MARK}"])
     assert seen and not any(MARK in word for word in seen[0])
+
+
+def test_an_owner_may_go_on_without_the_files_that_cannot_be_used(planned):
+    browser, project, begun = planned
+    answers = {"what": "classes", "unit": "image"}
+    assert 'name="bad"' not in browser.get(f"/{project}/images").text
+    place = browser.studio.top / project / "jobs" / "look-1" / "stdout"
+    place.write_text(json.dumps(LOOKED | {"stops": ["4 of 28 are bad: raise --max-bad above 0.1"]}))
+    page = browser.get(f"/{project}/images").text
+    assert (
+        'href="#bad"' in page and 'id="bad" name="bad" value="yes">' in page
+    )  # nobody said so yet
+    before = len(begun)
+    asked = browser.post(f"/{project}/do/answers", **answers, bad="yes")
+    looked, *ledger = begun[before:]
+    assert asked.url.path.endswith("images")  # and it is looked at anew
+    assert looked[0] == "look" and looked[1][-3:] == ["--max-bad", "1", "--json"]
+    assert not any("--max-bad" in argv for _, argv in ledger)
+    one = opened(browser, project)
+    assert all(
+        "--max-bad" in argv for argv in (commands.plan(one, "lora"), commands.set_apart(one))
+    )
+
+
+def test_a_style_is_told_in_words_of_its_owner(planned):
+    browser, project, begun = planned
+    opened(browser, project).change(browser.version(project), what="style")
+    page = browser.get(f"/{project}/plan").text
+    assert '<label for="anchor">' in page and '<label for="prompt">' in page
+    said = {"prompt": "icon, {class} style", "anchor": "filled"}
+    browser.post(f"/{project}/do/plan", base="icons", method="inversion", **said)
+    argv = begun[-1][1]
+    assert argv[argv.index("--prompt") + 1] == "icon, {class} style"
+    assert argv[argv.index("--initializer-token") + 1] == "filled"
+    opened(browser, project).change(browser.version(project), what="classes")
+    assert "--initializer-token" not in commands.plan(opened(browser, project), "lora")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from starlette.routing import Match
 
-from sfumato.web import commands, jobs, screens
+from sfumato.web import commands, jobs, screens, standing
 from sfumato.web.actions import ACTIONS
 
 from .marks import MARK, holds_mark, mark_all, shown
@@ -169,7 +169,7 @@ def test_a_run_that_is_paused_and_one_that_is_killed_go_on(make, tiny_images, ti
             status = browser.get(f"/{project}/status/run").json()
             if status["pace"]["step"] >= step:
                 return
-            assert status["busy"], screens.running(opened(browser, project)).said()
+            assert status["busy"], standing.running(opened(browser, project)).said()
             time.sleep(0.05)
         raise AssertionError("no step")
 
