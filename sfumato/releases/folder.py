@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,13 @@ def finalise(
         )
     try:
         draft = json.loads((folder / DRAFT).read_text("utf-8"))
-        certificate, kind, made = (
-            draft["certificate"] | (since or {}),
-            draft["artefacts"],
+        certificate, kind = draft["certificate"] | (since or {}), draft["artefacts"]
+        drafted = _Drafted(
             dict(draft["files"]),
+            check_beside(draft.get("controls")),
+            check_base_pictures(draft.get("base_pictures")),
+            known_pipeline(draft.get("pipeline")),
         )
-        controls = check_beside(draft.get("controls"))
-        base_pictures = check_base_pictures(draft.get("base_pictures"))
-        pipeline = known_pipeline(draft.get("pipeline"))
     except FileNotFoundError:
         raise SfumatoError(
             f"{folder.name} has no {DRAFT}: make the folder with `sfumato synthesize`"
@@ -105,10 +105,7 @@ def finalise(
         licence,
         base_model,
         public_metrics,
-        made,
-        controls,
-        base_pictures,
-        pipeline,
+        drafted,
         noted,
     )
 
@@ -155,6 +152,16 @@ def write_release(
     )
 
 
+@dataclass(frozen=True)
+class _Drafted:
+    """What a draft knows beside its certificate: hashes of files, and what stands beside them."""
+
+    files: dict[str, str] | None = None
+    controls: dict[str, Any] | None = None
+    base_pictures: Mapping[int, bytes] | None = None
+    pipeline: str | None = None
+
+
 def _finish(
     source: Path,
     out: Path,
@@ -164,12 +171,11 @@ def _finish(
     licence: str,
     base_model: str | None,
     public_metrics: list[dict[str, Any]] | None,
-    made: dict[str, str] | None = None,
-    controls: dict[str, Any] | None = None,
-    base_pictures: Mapping[int, bytes] | None = None,
-    pipeline: str | None = None,
+    drafted: _Drafted | None = None,
     noted: Callable[[dict[str, Any]], None] = lambda certificate: None,
 ) -> Path:
+    drafted = drafted or _Drafted()
+    made = drafted.files
     in_place = out.exists() and source.exists() and out.samefile(source)
     if out.exists() and not in_place:
         raise SfumatoError(f"the output folder {out.name} already exists: name a new one")
@@ -180,8 +186,8 @@ def _finish(
             )
     settings = certificate["synthesis"]
     contents = inspect_source(source, kind, **public_words(certificate), n=settings.get("n"))
-    contents.samples |= beside_base(contents, base_pictures or {})
-    contents.load_into(pipeline)
+    contents.samples |= beside_base(contents, drafted.base_pictures or {})
+    contents.load_into(drafted.pipeline)
     if made is not None and set(made) != set(contents.files):
         raise SfumatoError(
             "files were added or removed since `sfumato synthesize`: synthesize into a new folder"
@@ -192,7 +198,7 @@ def _finish(
         raise SfumatoError("--licence is empty: name the licence, or leave the option out")
     title = title or TITLES.get(contents.layout, TITLES["pipeline"])
     pages = _pages(
-        certificate, contents, title, licence, base_model, public_metrics or [], controls
+        certificate, contents, title, licence, base_model, public_metrics or [], drafted.controls
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
