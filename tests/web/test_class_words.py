@@ -38,9 +38,11 @@ def test_each_class_has_a_row_with_what_it_is_told_and_what_its_name_suggests(pl
     assert (field(page, "like-0"), field(page, "like-1")) == ("", "cross")
     assert field(page, "prompt-0") == "" and "These words are public" in page
     assert "--init" not in page  # proposed is not asked
+    # asked before the way on, which a name that tells the base nothing would make a poor one
+    assert page.index('id="words"') < page.index("On to the run")
     plain = [one | {"token": None, "proposed": None} for one in WORDS]
     page = browser.get(f"/{worded(planned, plain)[1]}/plan").text
-    assert '<details id="words">' in page  # the base knows them all
+    assert page.index("On to the run") < page.index('<details id="words">')  # it knows them all
 
 
 def test_the_words_of_an_owner_are_planned_anew_and_run(planned):
