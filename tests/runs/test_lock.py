@@ -23,6 +23,10 @@ LIKE |= {"anyway": True, "yes_public": True, "samples_every": 0, "method": Lora(
 @pytest.fixture(autouse=True)
 def steady_ground(monkeypatch):
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
+    # a test that was started in the background was told to ignore Ctrl-C
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, was)
 
 
 def sent(name, was):
