@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from sfumato import verbs
 from sfumato.methods import Lora
 from sfumato.options import Performance
+from sfumato.runs.folder import Run
 
 SETTINGS = {
     "epsilon": 2.0,
@@ -25,3 +29,16 @@ ADAPT = (
     "-o",
     "{tmp}/run",
 )
+
+
+def adapted(kit, name: str = "run", images: Path | None = None, **more) -> Run:
+    """A whole run on the tiny base, in a folder of that name."""
+    return verbs.adapt(
+        images or kit.images,
+        anyway=True,
+        yes_public=True,
+        output=kit.tmp / name,
+        base=str(kit.base),
+        **SETTINGS,
+        **more,
+    )

@@ -23,7 +23,7 @@ from sfumato.records import load_records
 from sfumato.runs import budget
 
 from .reading import cli, ends, outcome
-from .runs import ADAPT, SETTINGS
+from .runs import ADAPT, adapted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,18 +35,7 @@ def full_disk(kit) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     kit.patch.setattr("sfumato.training.data.reserve", full)
-    told = outcome(
-        lambda: str(
-            verbs.adapt(
-                kit.images,
-                anyway=True,
-                yes_public=True,
-                output=kit.tmp / "run",
-                base=str(kit.base),
-                **SETTINGS,
-            )
-        )
-    )
+    told = outcome(lambda: str(adapted(kit)))
     assert [row.kind for row in budget.existing_ledger(kit.book).rows].count("CHARGE") == 1
     assert (
         verbs.plan(kit.images, base=str(kit.base), epsilon=2.0)
@@ -69,9 +58,7 @@ def read_only_data(kit) -> str:
     for path in [*root.rglob("*"), root]:
         path.chmod(0o500 if path.is_dir() else 0o400)
     before = {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]}
-    verbs.adapt(
-        root, anyway=True, yes_public=True, output=kit.tmp / "run", base=str(kit.base), **SETTINGS
-    )
+    adapted(kit, images=root)
     assert {path: path.stat().st_mtime_ns for path in [root, *root.rglob("*")]} == before
     return "runs, and writes nothing there"
 
@@ -129,17 +116,10 @@ def stranger(uid: int | None):
 
 
 def two_runs(kit) -> str:
-    prepared = {"base": str(kit.base), **SETTINGS}
     book = budget.open_ledger(kit.book)
     budget.set_cap(book, load_records(kit.images).fingerprints, 2.5)
-    verbs.adapt(kit.images, anyway=True, yes_public=True, output=kit.tmp / "one", **prepared)
-    told = outcome(
-        lambda: str(
-            verbs.adapt(
-                kit.images, anyway=True, yes_public=True, output=kit.tmp / "two", **prepared
-            )
-        )
-    )
+    adapted(kit, "one")
+    told = outcome(lambda: str(adapted(kit, "two")))
     assert not (kit.tmp / "two").exists()
     return told
 
@@ -199,19 +179,7 @@ def stopped(kit) -> str:
         if now.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    told = outcome(
-        lambda: str(
-            verbs.adapt(
-                kit.images,
-                anyway=True,
-                yes_public=True,
-                output=kit.tmp / "run",
-                base=str(kit.base),
-                progress=progress,
-                **SETTINGS,
-            )
-        )
-    )
+    told = outcome(lambda: str(adapted(kit, progress=progress)))
     assert verbs.adapt(kit.images, output=kit.tmp / "run", resume=True).model.exists()
     return told
 
@@ -225,18 +193,7 @@ def device_error(kit) -> str:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     kit.patch.setattr(dpsgd, "train", train)
-    told = outcome(
-        lambda: str(
-            verbs.adapt(
-                kit.images,
-                anyway=True,
-                yes_public=True,
-                output=kit.tmp / "run",
-                base=str(kit.base),
-                **SETTINGS,
-            )
-        )
-    )
+    told = outcome(lambda: str(adapted(kit)))
     kit.patch.setattr(dpsgd, "train", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         verbs.adapt(kit.images, output=kit.tmp / "run", resume=True)

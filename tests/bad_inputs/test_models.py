@@ -13,7 +13,7 @@ from sfumato.bases import load_base
 from sfumato.runs.prepared import original_base
 
 from .reading import each, ends, outcome
-from .runs import SETTINGS
+from .runs import adapted
 
 
 def base(harm):
@@ -77,14 +77,7 @@ WHOLE = "refuse 11: .*not a whole safetensors file"
 
 
 def adapter_for_another(kit) -> str:
-    run = verbs.adapt(
-        kit.images,
-        anyway=True,
-        yes_public=True,
-        output=kit.tmp / "run",
-        base=str(kit.base),
-        **SETTINGS,
-    )
+    run = adapted(kit)
     from safetensors.torch import load_file, save_file
 
     place = run.model / "pytorch_lora_weights.safetensors"
