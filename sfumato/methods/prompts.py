@@ -109,7 +109,9 @@ def choose_prompts(
     init = init or {}
     for flag, named in (("--prompt", given), ("--init", init)):
         if strange := sorted(set(named) - set(classes)):
-            raise SfumatoError(f"{flag} {strange[0]}=...: no class has this name")
+            raise SfumatoError(
+                f"{flag} {strange[0]}=...: no class has this name; `inspect` lists them"
+            )
     unknown = {c: unknown_words(base, c) for c in classes if "{class}" in given[c]}
     spans = {}  # class -> which words of its name a token stands for
     for name in classes:

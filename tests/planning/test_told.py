@@ -58,5 +58,7 @@ def test_a_name_is_taken_apart_where_people_do_it():
     "asked", [{"init": {"zebr": "star"}}, {"prompt": {"cross": "a", "s": "b"}}]
 )
 def test_words_for_a_class_that_is_not_there_are_refused(tiny_base, asked):
-    with pytest.raises(SfumatoError, match=r"^--(init zebr|prompt s)=...: no class has this name$"):
+    with pytest.raises(
+        SfumatoError, match=r"^--(init zebr|prompt s)=...: no class has this name; `inspect`"
+    ):
         choose_prompts(load_base(tiny_base), ("cross",), **asked)
