@@ -3,7 +3,7 @@
 One JSON line for each (epsilon, method, share of the method's own rate) on the first digits of
 MNIST, with the schedule that the tool proposes for so many: noise over signal of the whole run
 (`noise_over_signal` of `sfumato/planning/forecast.py`) and the accuracy, on real test digits, of a
-small CNN that has seen the run's pictures alone. A share of 0 draws from the base as it comes. One
+small CNN that has seen the run's pictures alone; with --public-only of the base as it comes. One
 process for all, so that hours on a busy machine are not spent on starting.
 """
 
@@ -22,6 +22,7 @@ from methods import METHODS, first, of_rank
 from rows import append, lines
 
 from sfumato import verbs
+from sfumato.bases import load_base
 from sfumato.evaluation import train_classifier
 from sfumato.methods import METHODS as CLASSES
 from sfumato.options import Recipe, Sampling
@@ -29,6 +30,7 @@ from sfumato.planning.forecast import noise_over_signal
 from sfumato.records import bundled_digits
 from sfumato.verbs.demo import demo_prompts
 from sfumato.verbs.real_images import images_of
+from sfumato.verbs.row_images import draw
 
 DIGITS = tuple("0123456789")
 
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=None, help="default the tool's")
     parser.add_argument("--shares", default="1,0.333,0.1", help="of the method's own rate")
     parser.add_argument("--schedule", default="{}", help="steps, expected_batch_size, as JSON")
+    parser.add_argument("--public-only", action="store_true", help="nothing trains")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--classifier-steps", type=int, default=300)
     parser.add_argument("--test", type=int, default=5000)
@@ -53,6 +56,14 @@ def main() -> None:
     some = np.arange(args.test)
     judge = test.images(some, 32), test.labels[some]
     records = first(bundled_digits("train"), args.units)
+    if args.public_only:
+        network = train_classifier(
+            "cnn", *of_the_base(args.base, args.images), 10, seed=0, steps=args.classifier_steps
+        )
+        row = {"base": args.base, "images": args.images, "method": None, "test": args.test}
+        row |= {"classifier_steps": args.classifier_steps, "accuracy": accuracy(network, judge)}
+        print(json.dumps(row))
+        return append(args.out, row) if args.out else None
     asked = product(
         map(float, args.epsilons.split(",")),
         args.methods.split(","),
@@ -71,6 +82,19 @@ def main() -> None:
         print(json.dumps(row), flush=True)
         if args.out:
             append(args.out, row)
+
+
+def accuracy(network, judge: tuple) -> float:
+    """In percent, on real digits."""
+    return round(100 * network.accuracy(*judge), 2)
+
+
+def of_the_base(base: str, n: int) -> tuple:
+    """Pictures of the public words, in equal shares, and the digits that they stand for."""
+    said = demo_prompts(base)
+    starts = said.get("init", {})
+    texts = [t.replace("{class}", starts.get(c, c)) for c, t in said["prompt"].items()]
+    return draw(load_base(base), texts, n, Sampling(steps=8))
 
 
 def measure(row: dict, records, judge: tuple) -> dict:
@@ -115,7 +139,7 @@ def measure(row: dict, records, judge: tuple) -> dict:
         "steps": plan.steps,
         "batch": plan.expected_batch_size,
         "noise_over_signal": round(noise_over_signal(plan), 3),
-        "accuracy": round(100 * network.accuracy(*judge), 2),
+        "accuracy": accuracy(network, judge),
         "cpu_seconds_adapt": round(adapted, 1),
         "cpu_seconds": round(time.process_time() - before, 1),
     }
