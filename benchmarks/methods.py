@@ -14,7 +14,8 @@ the base itself.
     python benchmarks/methods.py --reduced --out reduced.jsonl
     # few units and large adapters: what a choice of matrices is for
     python benchmarks/methods.py --reduced --bases letters --epsilons 0.5 --units 1000 --batch 250
-    --steps 80 --rank 32 --methods lora,saliency,saliency-public,saliency-random --out few.jsonl
+    --steps 80 --rank 32 --methods lora,saliency,saliency-public,saliency-random
+    --learning-rate 0.04 --out few.jsonl
     # saliency at 10..100 % of the matrices
     python benchmarks/methods.py --ratios --bases glyphs --seeds 1 --out ratios.jsonl
     # saliency at 40..100 %, every kind of clipping

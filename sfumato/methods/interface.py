@@ -119,6 +119,8 @@ class Method(Options):
     Attributes:
         name: On the command line and in plans.
         learning_rate: Of Adam, unless set by the recipe.
+        bears: Up to how much noise over the largest possible signal, of a whole run, that rate is
+            proposed; above it the proposal falls as the noise rises. None: whatever the noise.
         learns_tokens: Whether it learns tokens only.
         trains_captions: Whether it can learn from captions in place of the prompts of classes.
         takes_buckets: Whether it learns from pictures of several sizes.
@@ -141,6 +143,7 @@ class Method(Options):
     panel = "Method"
     name: ClassVar[str]
     learning_rate: ClassVar[float] = LEARNING_RATE
+    bears: ClassVar[float | None] = None
     learns_tokens: ClassVar[bool] = False
     trains_captions: ClassVar[bool] = False
     takes_buckets: ClassVar[bool] = False
@@ -314,6 +317,10 @@ class Method(Options):
 
     def remarks(self, prepared: Prepared[Any]) -> list[str]:
         """Warnings about a plan that is unlikely to work, from public numbers: one line each."""
+        return []
+
+    def proposals(self, prepared: Prepared[Any]) -> list[str]:
+        """Options that may make more of a plan, from public numbers: one line each."""
         return []
 
     @classmethod

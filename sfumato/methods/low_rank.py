@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import SfumatoError
 from ..options import Prompting, option, parse
-from .given import ADAPTER_LEARNING_RATE, Given, PublicAnswers, PublicImages
+from .given import ADAPTER_LEARNING_RATE, ADAPTERS_BEAR, Given, PublicAnswers, PublicImages
 from .trained import Trained
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class LowRank(Trained):
     """Options of every method that trains adapters of low rank."""
 
     learning_rate = ADAPTER_LEARNING_RATE
+    bears = ADAPTERS_BEAR
     hands_over = "LoRA"
     less_noise = "train fewer numbers (a lower --rank, --method embedding)"
 

@@ -21,7 +21,8 @@ class Recipe(Options):
 
     learning_rate: float | None = option(
         None,
-        "Learning rate of Adam, on gradients in units of the clip norm (default: by method).",
+        "Learning rate of Adam, on gradients in units of the clip norm (default: by method, and"
+        " lower where noise rules).",
         least=0,
     )
     warmup_steps: int = option(3, "Steps of linear warm-up.", flags=("--lr-warmup-steps",), least=0)

@@ -27,6 +27,7 @@ from ..privacy.plan import Plan, make_plan
 from ..privacy.request import Request
 from .facts import PublicFacts, require_clear_units, require_list
 from .forecast import opted_in
+from .rates import with_default_rate
 from .task import Task
 from .texts import prompts_hash, require_captions, trains_captions
 
@@ -125,8 +126,6 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     if not adapted.reads_prompts:
         opened.drop_encoders()  # what prompts say is known
     recipe = task.recipe
-    if recipe.learning_rate is None:
-        recipe = dataclasses.replace(recipe, learning_rate=adapted.learning_rate)
     asked = dataclasses.replace(task.schedule, time=None).given()
     filled = Schedule(**default_schedule(facts.n_units, privacy.epsilon) | asked)
     assert filled.steps is not None  # a default schedule names all
@@ -135,6 +134,10 @@ def prepare(facts: PublicFacts, task: Task) -> Prepared[Any]:
     task = dataclasses.replace(task, recipe=recipe)
     texts = (captions or None, public_prompts)
     plan = _plan(facts, task, opened, adapted, prompts, filled, texts)
+    if recipe.learning_rate is None:
+        plan = with_default_rate(plan)
+        recipe = dataclasses.replace(recipe, learning_rate=plan.learning_rate)
+        task = dataclasses.replace(task, recipe=recipe)
     performance = _with_samples(task, filled, len(facts.classes))
     task = dataclasses.replace(task, performance=performance)
     said = [VALUES_SAID.format(facts.values.said)] * (facts.values != FIXED)
@@ -229,9 +232,9 @@ def _plan(
     """Compose the mechanisms that the method asks for and calibrate the noise."""
     privacy, recipe = task.privacy, task.recipe
     asks = task.method.mechanisms(adapted, privacy, task.schedule, schedule, facts.n_units)
-    drawn, votes = asks.schedule, asks.voting
+    drawn, votes, rate = asks.schedule, asks.voting, recipe.learning_rate
     # Never read off the data: a declared bound, or what one training step can look at.
-    assert privacy.epsilon is not None and recipe.learning_rate is not None
+    assert privacy.epsilon is not None
     assert recipe.ema_decay is not None and drawn.expected_batch_size is not None
     assert drawn.steps is not None and drawn.noise_draws is not None
     of_unit = drawn.noise_draws if privacy.max_per_unit is None else privacy.max_per_unit
@@ -261,7 +264,7 @@ def _plan(
             base=named_in_plan(task.base),
             base_digest=opened.digest,
             trainable=adapted.most_trainable if votes is None else votes.candidates,
-            learning_rate=recipe.learning_rate,
+            learning_rate=adapted.learning_rate if rate is None else rate,
             warmup_steps=recipe.warmup_steps,
             ema_decay=recipe.ema_decay,
             target_modules=adapted.targets,

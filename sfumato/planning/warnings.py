@@ -14,6 +14,7 @@ from ..bases import PROPOSED, scratch_name
 from ..methods import Prepared, Prompts, reach
 from ..methods.prompts import unknown_words
 from ..records import RecordSet, people_apart, repeats_said, spelling
+from . import rates
 from .told import not_known, told
 
 MOST_FILES = 3  # that a remark names
@@ -60,7 +61,7 @@ def remarks_on(prepared: Prepared[Any], records: RecordSet) -> tuple[str, ...]:
     if records.unit_column:  # always one, where files are DICOM
         remarks += [*people_apart(records), *spelling(records)]
     remarks += reach.remarks(prepared.options, len(getattr(prepared.adaptation, "trainable", ())))
-    remarks += prepared.method.remarks(prepared)
+    remarks += [*prepared.method.remarks(prepared), *rates.remarks(plan)]
     if plan.delta >= 1 / plan.n_units:
         remarks.append("delta is not below 1/n: such a run could publish one unit outright")
     if plan.unit == "record":

@@ -212,6 +212,7 @@ def _report(
     remarks += remarks_on(prepared, records)
     if prepared.options.get("time") is not None and (less := short_of_usual(prepared.plan)):
         remarks += (f"so little time leaves less than there could be: {less}",)
+    remarks += tuple(prepared.method.proposals(prepared))
     hope = prepared.method.forecast(prepared)
     side = prepared.base.resolution
     pixels = (sizes_of(records), f"{side}x{side}")

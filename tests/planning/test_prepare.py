@@ -254,10 +254,10 @@ def test_shares_of_a_noisy_histogram():
 
 
 def test_adapters_train_at_a_rate_of_their_own_and_tokens_always_at_theirs(tiny_base):
-    rates = {}
+    rates, quiet = {}, {"epsilon": 100.0, "expected_batch_size": 200}
     for method in ("attention", "lora", "saliency", "loda"):
         options = {"keep": 3, "choose": "random"} if method == "saliency" else {}
-        made = ready(tiny_base, method=METHODS[method](**options), embedder=True)
+        made = ready(tiny_base, method=METHODS[method](**options), embedder=True, **quiet)
         rates[method] = made.recipe.learning_rate
         assert rates[method] == METHODS[method].learning_rate
         assert made.plan.learning_rate == made.options["recipe"]["learning_rate"] == rates[method]

@@ -159,6 +159,14 @@ class Warmed(Trained):
 
         return super().remarks(prepared) + remarks(prepared.plan)
 
+    def proposals(self, prepared: Prepared) -> list[str]:
+        """The warm-up itself, where it may be worth its share."""
+        from .words import proposal
+
+        base = prepared.base
+        fits = not base.buckets and not prepared.performance.shard_base
+        return proposal(prepared.plan) if fits else []
+
     @classmethod
     def mechanism_rows(cls, plan: Plan) -> Rows:
         """Training and the class moments, for the table of a plan."""

@@ -1,0 +1,41 @@
+"""When a plan proposes class moments: by public numbers alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from sfumato.methods import METHODS, Attention, Lora
+from tests.plans import of_training
+
+DIGITS = tuple("0123456789")
+
+
+def proposed(plan, method=None, buckets=(), shard_base=False):
+    base, how = SimpleNamespace(buckets=buckets), SimpleNamespace(shard_base=shard_base)
+    return (method or Attention()).proposals(SimpleNamespace(plan=plan, base=base, performance=how))
+
+
+@pytest.fixture(scope="module")
+def plan():
+    said = {"n_units": 60_000, "classes": DIGITS, "prompts": DIGITS, "epsilon": 1.0}
+    return of_training(**said, delta=1e-5, expected_batch_size=1024, grid=0.01)
+
+
+def test_class_moments_are_proposed_for_many_units_a_class(plan):
+    (said,) = proposed(plan)
+    assert "6,000 units a class" in said and "--warm-up means" in said
+    assert proposed(plan, Lora()) == [said]
+
+
+def test_class_moments_are_proposed_nowhere_else(plan):
+    alone = replace(plan, classes=("",), prompts=("",))
+    few = of_training(n_units=2000, classes=DIGITS, prompts=DIGITS, delta=1e-5, grid=0.01)
+    low = of_training(n_units=60_000, epsilon=0.1, classes=DIGITS, prompts=DIGITS, delta=1e-5)
+    for other in (alone, few, low, replace(plan, captions=True)):
+        assert proposed(other) == []
+    assert proposed(plan, buckets=((32, 48),)) == [] == proposed(plan, shard_base=True)
+    # methods that have no warm-up
+    assert proposed(plan, METHODS["saliency"]()) == [] == proposed(plan, METHODS["loda"]())
