@@ -75,7 +75,7 @@ WORDS = {
     "things": [f"a drawing of a {subject}, colour emoji style" for subject in SUBJECTS]
     + [f"silhouette of a {subject}" for subject in SUBJECTS],
 }
-FROM_WORDS = 1000  # pictures of such a set
+FROM_WORDS = 700  # pictures of such a set
 
 
 @dataclass(frozen=True)

@@ -236,9 +236,9 @@ def test_a_plan_of_before_is_asked_by_the_nearest_picture(
     for place in (choosing, chosen):
         monkeypatch.setattr(place, "TODAY", TODAY)
 
-    def watched(*given):
-        asked.append(given[-1])
-        return real(*given[:-1], FORMER)
+    def watched(records, side, table, sigma, key, step, by=TODAY):
+        asked.append(by)
+        return real(records, side, table, sigma, key, step, FORMER)
 
     monkeypatch.setattr(choice, "bases_asked", watched)
     monkeypatch.setattr(chosen, "rebuild", dies)
