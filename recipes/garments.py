@@ -25,8 +25,8 @@ from .patterns import PATTERNS, SIDE
 from .saving import log, save_pipeline
 
 SEED = 20261124
-STEPS, AUTOENCODER_STEPS = 1200, 200
-A_KIND, OTHERS = 4000, 20_000  # pictures of each garment, and of solid icons of anything
+STEPS, AUTOENCODER_STEPS = 3600, 400
+A_KIND, OTHERS = 7000, 30_000  # pictures of each garment, and of solid icons of anything
 HELD_OUT = 512
 
 # Words that the base `icons` knows -> names of icons, in any pack. It knows no sweater: "vest"
@@ -199,7 +199,7 @@ def make_garments(work: Path, cache: Path, start: Path) -> Path:
         pipe.text_encoder.train(),
         pipe.tokenizer,
         Examples(mean * scale, std * scale, label, table),
-        minutes=60,
+        minutes=240,
         max_steps=STEPS,
         seed=SEED,
         learning_rate=1e-3,
