@@ -128,9 +128,9 @@ class Matched(Note):
     """How near public bases are to private images, as noisy votes have it.
 
     `matched`: names of the bases; `shares`: of the votes; `look_alikes`: class -> public words, by
-    the nearest picture in pixels;
-    `rule`: how an image found its base in `features` (none: the nearest picture). Of a run that
-    chooses its base, `chosen` is the number of the one, and `attempt` who asked.
+    the nearest picture in pixels; `rule`: how an image found its base in `features` (none: the
+    nearest picture). Of a run that chooses its base, `chosen` is the number of the one, and
+    `attempt` who asked.
     """
 
     MARK = "matched"
