@@ -17,9 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from evolution import cpu_seconds
-from match_pairs import BASES, PAIRS, PICTURES, SIDE, arrays, drawn
+from match_pairs import BASES, PAIRS, SIDE, STAND_IN, Source
 
 from sfumato.methods.evolution.spaces import pixels
+from sfumato.runs.gaussians import contrast, factors_of
 
 NEAR = 10  # neighbours whose mean distance says how near a public picture is to all others
 
@@ -33,13 +34,6 @@ def area(pictures: np.ndarray, side: int) -> torch.Tensor:
 def grey(pictures: np.ndarray, side: int = 16) -> np.ndarray:
     """Mean of the channels."""
     return area(pictures, side).mean(1).flatten(1).numpy()
-
-
-def contrast(pictures: np.ndarray) -> np.ndarray:
-    """Grey levels of a picture less their mean, over their standard deviation."""
-    x = torch.from_numpy(grey(pictures))
-    x = x - x.mean(1, keepdim=True)
-    return (x / (x.std(1, keepdim=True) + 0.05)).numpy()
 
 
 def coarse(pictures: np.ndarray) -> np.ndarray:
@@ -85,7 +79,7 @@ def squares(rows: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def nearest(tables: list[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-    """To the nearest picture of each base: what `match` does."""
+    """To the nearest picture of each base: what `match` once did."""
     return [squares(rows, table).min(1) for table in tables]
 
 
@@ -102,17 +96,9 @@ def scaled(tables: list[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
 
 
 def gaussian(tables: list[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-    """Minus the log density of a Gaussian of each base's pictures, in 32 main directions of all."""
-    every = np.concatenate(tables)
-    middle = every.mean(0)
-    main = np.linalg.svd(every - middle, full_matrices=False)[2][:32].T
-    flat = [(table - middle) @ main for table in tables]
-    pooled, found = np.mean([np.cov(one.T) for one in flat], axis=0), []
-    for one in flat:
-        factor = np.linalg.cholesky(0.9 * np.cov(one.T) + 0.1 * pooled + 1e-9 * np.eye(len(pooled)))
-        away = np.linalg.solve(factor, ((rows - middle) @ main - one.mean(0)).T)
-        found.append((away**2).sum(0) + 2 * np.log(np.diag(factor)).sum())
-    return found
+    """Minus the log density of a Gaussian of each base's pictures: what `match` does."""
+    wide = np.column_stack([rows, np.ones(len(rows))])
+    return [((wide @ factor.T) ** 2).sum(1) for factor in factors_of(tables)]
 
 
 SPACES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -120,21 +106,6 @@ SPACES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gradients": gradients, "waves": waves,
 }  # fmt: skip
 RULES = {"nearest": nearest, "five": five, "scaled": scaled, "gaussian": gaussian}
-
-
-def kept(folder: Path, name: str, draw: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array of pictures, drawn once."""
-    place = folder / f"{name}.npy"
-    if not place.exists():
-        np.save(place, draw())
-    return np.load(place)
-
-
-def private(name: str, n: int, folder: Path) -> np.ndarray:
-    """Pictures of a private set, uint8 [n, SIDE, SIDE, 3]."""
-    if name.startswith("drawn by "):
-        return kept(folder, f"{name}-{n}".replace(" ", "-"), lambda: arrays(name, n).array)
-    return arrays(name, n).load(np.arange(n), SIDE)[0]
 
 
 def main() -> None:
@@ -147,15 +118,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.keep.mkdir(exist_ok=True)
+    source = Source(args.keep, "", Path())
     rows = [json.loads(line) for line in args.known.read_text("utf-8").splitlines()]
     right = {(row["set"], tuple(row["bases"])): row["right"] for row in rows}
     public: dict[tuple[str, int], np.ndarray] = {}
     for seed in range(args.seeds):
         for base in BASES:
-            name = f"{base}-{seed}-{PICTURES}"
-            public[base, seed] = kept(args.keep, name, lambda b=base, s=seed: drawn(b, s))
-    sets = {name: private(name, args.n, args.keep) for name in dict.fromkeys(n for n, _ in PAIRS)}
+            public[base, seed] = source.drawn(base, seed)
+    sets = {}
+    for name in dict.fromkeys(n for n, _ in PAIRS):  # those of match_pairs.py, without the rest
+        whole = source.private(name, args.n + STAND_IN)
+        sets[name] = whole.load(np.arange(args.n), SIDE)[0]
     print(json.dumps({"drawn, cpu_seconds": round(cpu_seconds(), 1)}), flush=True)
     for space, features in SPACES.items():
         tables = {one: features(pictures) for one, pictures in public.items()}

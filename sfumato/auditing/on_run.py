@@ -19,6 +19,7 @@ from ..methods import METHODS
 from ..privacy.ledger.notes import Audited
 from ..privacy.plan import Plan
 from ..runs.folder import AUDIT, Run, code_version, dependency_versions
+from ..runs.matching import comparison_of
 from ..runs.prepared import rebuild
 from ..training import write_file
 from . import (
@@ -290,7 +291,8 @@ def _votes(plan: Plan) -> oneshot.OneShot:
 def _base_vote(plan: Plan) -> oneshot.OneShot:
     asked = plan.base_vote
     assert asked is not None and asked.noise_multiplier is not None
-    return voting.base_votes(asked.noise_multiplier)
+    by = comparison_of(asked.features, asked.rule)
+    return voting.base_votes(asked.noise_multiplier, by)
 
 
 def _histogram(plan: Plan) -> oneshot.OneShot:

@@ -13,13 +13,13 @@ import torch
 
 from ..bases import Base
 from ..errors import SfumatoError
-from ..methods.evolution.spaces import SIDE, Space, pixels, require_alone, space_of
+from ..methods.evolution.spaces import SIDE, Space, require_alone, space_of
 from ..methods.evolution.voting import nearest, noisy_votes
 from ..privacy.mechanisms.base_vote import STEP
 from ..privacy.mechanisms.histogram import GRID, VoteHistogram
 from ..privacy.random.keys import RunKey
 from ..records import RecordSet
-from ..runs.matching import bases_asked
+from ..runs.matching import TODAY, Comparison, bases_asked
 from .finding import Finding, Notes
 from .oneshot import NUMBERS, OneShot, neighbours
 
@@ -68,15 +68,16 @@ def votes(most: int, sigma: float = 2.0) -> OneShot:
     return OneShot(f"votes, {most} an image", release, pairs, None, 1.0, sigma, 1 / GRID)
 
 
-def base_votes(sigma: float = 2.0) -> OneShot:
-    """The vote for a base, from dummy pictures to the histogram.
+def base_votes(sigma: float = 2.0, by: Comparison = TODAY) -> OneShot:
+    """The vote for a base, from dummy pictures to the histogram, by today's or a run's rule.
 
     Units of one to four images, which vote for one base or for several.
     """
     rng, side = np.random.default_rng(5), SIDE
     pictures = rng.integers(0, 256, (12, side, side, 3), dtype=np.uint8)
     unit = np.array([0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5])
-    tables = list(pixels(rng.permutation(pictures)).reshape(3, 4, -1))
+    drawn = by.of_pictures(rng.permutation(pictures)).reshape(3, 4, -1)
+    table = by.table_of(list(drawn))
 
     def read(usable: np.ndarray) -> RecordSet:
         shown = pictures * usable[:, None, None, None]
@@ -88,7 +89,7 @@ def base_votes(sigma: float = 2.0) -> OneShot:
             wide = VoteHistogram(NUMBERS, 1, 1, "dummy")
             nobody = np.full((1, 1), -1)
             return noisy_votes(wide, sigma, nobody, [np.arange(1)], key, STEP, 0) / GRID
-        return bases_asked(read(usable), side, tables, sigma, key, STEP)
+        return bases_asked(read(usable), side, table, sigma, key, STEP, by)
 
     whole = np.ones(len(unit), bool)
     pairs: dict[str, tuple[Any, Any]] = {f"unit {u}": (whole, unit != u) for u in range(6)}

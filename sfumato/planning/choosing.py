@@ -17,7 +17,7 @@ from ..options import Execution, parse
 from ..privacy.ledger.public import PublicInput
 from ..privacy.mechanisms.base_vote import BaseVote
 from ..privacy.plan import Plan
-from ..runs.matching import FEATURES
+from ..runs.matching import TODAY
 from .prepare import named_in_plan
 from .published import Listed
 from .task import Task, candidates_of
@@ -86,7 +86,8 @@ def tasks_of(task: Task, execution: Execution | None = None) -> list[Task]:
             )
     _require_different(names, known)
     bases = tuple(named_in_plan(name) for name in names)
-    vote = BaseVote(bases, tuple(info.digest for info in known), PICTURES, FEATURES)
+    digests = tuple(info.digest for info in known)
+    vote = BaseVote(bases, digests, PICTURES, TODAY.features, rule=TODAY.rule)
     return [replace(task, base=name, base_vote=vote) for name in names]
 
 
@@ -168,6 +169,7 @@ def rows(plan: Plan) -> list[tuple[str, str]]:
     noise, share = vote.noise_multiplier, vote.noise_multiplier / plan.n_units
     return [
         ("vote for the base", f"one of each unit, norm 1 in all, among {names}; Gaussian, once"),
+        ("a unit's base", f"{vote.rule}, in {vote.features}"),
         ("noise on its counts", f"{parse.rounded(noise)} votes ({100 * share:.2g} % of the units)"),
         (
             "sigma without it",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.privacy import events as dp_events
+from sfumato.privacy.mechanisms.base_vote import NEAREST
 from sfumato.privacy.mechanisms.histogram import GRID as VOTE_GRID
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import GRID
@@ -22,6 +23,7 @@ from sfumato.privacy.mechanisms.moments import GRID as MOMENTS_GRID
 from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
+from sfumato.releases.mechanism import BASE_VOTE_RULES
 from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
 from sfumato.releases.statements import (
@@ -217,7 +219,7 @@ def _votes(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _base_vote(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
-    """Checks the vote for a base: its bound and noise, and that it is told in full."""
+    """Checks the vote for a base: its bound, noise and rule, and that it is told in full."""
     noise, said = positive(query["noise"]), facts["base_vote"]
     exact = math.ceil(Fraction(noise) * VOTE_GRID) / VOTE_GRID
     enough = math.isclose(positive(query["noise_stddev"]), exact, rel_tol=1e-12)
@@ -228,7 +230,8 @@ def _base_vote(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]
     )
     own = digests.index(facts["conditions"]["base_digest"])
     told = len(names) == query["bases"] and base_vote_facts(names, digests, shares, own) == said
-    holds = positive(query["sensitivity"]) == 1 and enough and all_units and told
+    ruled = BASE_VOTE_RULES[query.get("rule", NEAREST)] == query["rule_in_words"]
+    holds = positive(query["sensitivity"]) == 1 and enough and all_units and told and ruled
     return holds, said["statement"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sfumato.errors import SfumatoError
 from sfumato.privacy.clipping import equal_shares
 from sfumato.privacy.mechanisms import histogram as votes
+from sfumato.privacy.mechanisms.base_vote import LIKELIEST, NEAREST
 from sfumato.privacy.mechanisms.mean import GRID
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.releases.moments import take_moments
@@ -142,10 +143,16 @@ VOTES = (
     "each image names the candidates of its class that are nearest in a public feature space; a"
     " unit's counts over all candidates are scaled to norm 1 together"
 )
-BASE_VOTE = (
-    "each image names the base whose public picture is nearest in a public feature space; a unit's"
-    " counts over all bases are scaled to norm 1 together"
-)
+BASE_VOTE_RULES = {
+    NEAREST: (
+        "each image names the base whose public picture is nearest in a public feature space; a"
+        " unit's counts over all bases are scaled to norm 1 together"
+    ),
+    LIKELIEST: (
+        "each image names the base whose public pictures, as a Gaussian in a public feature space,"
+        " make it likeliest; a unit's counts over all bases are scaled to norm 1 together"
+    ),
+}
 AGGREGATION_RULES = {
     "clip": (
         "each unit adds its residual from a public anchor, in public axes, scaled down to norm"
@@ -279,7 +286,7 @@ def _take_vote(
         "count": 1,
         "sampling_rate": 1.0,
         "sampler": "all units, once",
-        "rule_in_words": BASE_VOTE,
+        "rule_in_words": BASE_VOTE_RULES[own.get("rule", NEAREST)],
         "sensitivity": 1.0,
         "noise_stddev": math.ceil(Fraction(sigma) * votes.GRID) / votes.GRID,
         "grid": (
@@ -288,6 +295,7 @@ def _take_vote(
             " the billed one: the cost of integers, as priced"
         ),
         "features": own["features"],
+        **({"rule": own["rule"]} if "rule" in own else {}),
         "bases": len(own["bases"]),
         "pictures": own["pictures"],
         "training_noise_multiplier_without": own["noise_before"],

@@ -263,7 +263,8 @@ def check_base_vote(said, facts):
     own = first["digest"] == conditions["base_digest"] and first["base"] == conditions["base"]
     paid = len(asked) == 1 and asked[0]["bases"] == len(candidates) > 1 and times(asked[0]) == 1
     passed = paid and own and said["chosen"] == first["base"]
-    return "base vote", passed, f"{first['base']} of {len(candidates)} bases, by noisy votes"
+    how = asked[0].get("rule", "the nearest picture") if asked else "nothing"
+    return "base vote", passed, f"{first['base']} of {len(candidates)} bases, by votes for {how}"
 
 
 def check_curve(facts, accountant):

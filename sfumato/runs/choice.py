@@ -27,11 +27,11 @@ from . import budget
 from .execute import Start
 from .folder import CANDIDATE, START, Run, options_digest
 from .lock import resumable, unless_charged
-from .matching import bases_asked
+from .matching import bases_asked, comparison_of
 from .preflight import preflight
 from .prepared import rebuild
 
-TABLE = "bases.npy"  # public: features of the pictures that stand for each base
+TABLE = "bases.npy"  # public: what the votes are asked with
 
 
 class Planned(Protocol):
@@ -52,7 +52,7 @@ class Planned(Protocol):
 def open_choice(
     output: Path,
     candidates: Sequence[Planned],
-    tables: Sequence[np.ndarray],
+    table: np.ndarray,
     records: RecordSet,
     ledger: str | Path,
     facts_of: Callable[[Run, RecordSet], CertificateFacts],
@@ -64,17 +64,17 @@ def open_choice(
     Args:
         output: The folder.
         candidates: The plan of each base, in the order of the vote; all of one price.
-        tables: Features [pictures, d] of the public pictures of each.
+        table: What stands for the bases, as `Comparison.table_of` made it.
         records: The private images.
         ledger: Path of the owner's ledger.
         facts_of: As there.
         on_stage: As there.
         private: As there.
     """
-    table, first = _bytes_of(np.stack(tables)), candidates[0]
+    asked_with, first = _bytes_of(table), candidates[0]
     digests = [[one.plan.digest, options_digest(one.options)] for one in candidates]
-    choice = {"table": hashlib.sha256(table).hexdigest(), "candidates": digests}
-    files = {**private, TABLE: table}
+    choice = {"table": hashlib.sha256(asked_with).hexdigest(), "candidates": digests}
+    files = {**private, TABLE: asked_with}
     for number, one in enumerate(candidates):
         name, body = CANDIDATE.format(number), {"plan": one.plan.to_json(), "options": one.options}
         files[f"{name}.json"] = json.dumps(body, indent=1).encode()
@@ -112,18 +112,19 @@ def choose_base(run: Run, records: RecordSet, start: Start, on_stage: Callable[[
     vote = run.plan.base_vote
     assert vote is not None and vote.noise_multiplier is not None
     run.require_charge()
-    tables = _table_of(run)
+    table, by = _table_of(run), comparison_of(vote.features, vote.rule)
     on_stage("asking the images for the base")
     key = run.key.for_attempt(start.salt)
     side = base_info(vote.bases[0]).resolution
     with resumable():
-        votes = bases_asked(records, side, tables, vote.noise_multiplier, key, STEP)
+        votes = bases_asked(records, side, table, vote.noise_multiplier, key, STEP, by)
     chosen = vote.best(votes)
     answer = Matched(
         matched=[Path(name).name for name in vote.bases],
         shares=[float(share) for share in votes / run.plan.n_units],
         noise_multiplier=vote.noise_multiplier,
         features=vote.features,
+        rule=vote.rule,
         chosen=chosen,
         attempt=start.attempt,
     )
@@ -134,12 +135,12 @@ def choose_base(run: Run, records: RecordSet, start: Start, on_stage: Callable[[
 
 def _bytes_of(table: np.ndarray) -> bytes:
     place = io.BytesIO()
-    np.save(place, table.astype(np.float32), allow_pickle=False)
+    np.save(place, table, allow_pickle=False)
     return place.getvalue()
 
 
-def _table_of(run: Run) -> list[np.ndarray]:
-    """The features that were planned with.
+def _table_of(run: Run) -> np.ndarray:
+    """What was planned to ask with.
 
     SfumatoError for others, which would be another question under the same noise.
     """
@@ -149,4 +150,4 @@ def _table_of(run: Run) -> list[np.ndarray]:
         raise SfumatoError(f"{TABLE} of the run cannot be read: put it back") from error
     if hashlib.sha256(blob).hexdigest() != run.options["choice"]["table"]:
         raise SfumatoError(f"{TABLE} of the run was altered: put the original back")
-    return list(np.load(io.BytesIO(blob), allow_pickle=False))
+    return np.load(io.BytesIO(blob), allow_pickle=False)

@@ -33,6 +33,7 @@ from ..runs.choice import choose_base, open_choice
 from ..runs.execute import Start
 from ..runs.facts import certificate_facts
 from ..runs.folder import Run
+from ..runs.matching import TODAY
 from ..runs.prepared import rebuild
 from .match import features_of
 
@@ -118,7 +119,7 @@ def open_on_candidates(
     sampling = Sampling(steps=SAMPLER_STEPS, seed=int(candidates[0].options["seed"]))
     tables = [features_of(one.name, [""], PICTURES, sampling, on_stage) for one in candidates]
     asked = (records, place, facts_of, on_stage, private)
-    return open_choice(output, candidates, tables, *asked)
+    return open_choice(output, candidates, TODAY.table_of(tables), *asked)
 
 
 def chosen(run: Run, records: RecordSet, start: Start, on_stage: Told) -> tuple[Run, Prepared[Any]]:

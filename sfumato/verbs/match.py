@@ -28,7 +28,7 @@ from ..privacy.mechanisms.histogram import GRID, VoteHistogram
 from ..privacy.random.keys import RunKey
 from ..records import RecordSet, require_read_as_today
 from ..runs import budget
-from ..runs.matching import FEATURES, bases_asked, nearest_pictures, owned
+from ..runs.matching import PIXELS, TODAY, bases_asked, nearest_pictures, owned
 from .keywords import MatchOptions
 from .machine import computes
 from .paid import charge, priced, terms_for
@@ -95,11 +95,11 @@ def match(
     """Says which public base is nearest to private images, asked once and noisily.
 
     Each candidate draws equally many pictures of all that it knows (the empty prompt); a unit votes
-    for the base of the picture that is nearest to its images, with norm 1 in all, whatever it owns.
-    With `words`, the nearest base draws pictures of each, and units vote, class by class, for the
-    nearest word. The histograms are one Gaussian mechanism each; both are charged before an image
-    is looked at. The answer is a row of the ledger, and an output: runs planned after it pass the
-    Renyi filter with it.
+    for the base whose pictures, as a Gaussian, make its images likeliest, with norm 1 in all,
+    whatever it owns. With `words`, that base draws pictures of each, and units vote, class by
+    class, for the word of the picture that is nearest in pixels. The histograms are one Gaussian
+    mechanism each; both are charged before an image is looked at. The answer is a row of the
+    ledger, and an output: runs planned after it pass the Renyi filter with it.
 
     Args:
         images: The private images, as for `inspect`.
@@ -138,19 +138,23 @@ def match(
     # All that can fail is done first: nothing private has been looked at yet.
     sampling = Sampling(steps=asked.sampler_steps, seed=asked.seed)
     tables = [features_of(name, [""], asked.samples, sampling, on_stage) for name in names]
+    table = TODAY.table_of(tables)
     of_word = max(10, asked.samples // max(1, len(words)))
     said = [
-        features_of(name, words, of_word * len(words), sampling, on_stage) if words else None
+        features_of(name, words, of_word * len(words), sampling, on_stage, pixels)
+        if words
+        else None
         for name in names
     ]
     own = RunLedger(book, os.urandom(8).hex())
     on_stage("charging the ledger")
-    wanted = {"kind": "match", "bases": list(names), "words": list(words), "features": FEATURES}
+    wanted = {"kind": "match", "bases": list(names), "words": list(words)}
+    wanted |= {"features": TODAY.features, "rule": TODAY.rule}
     made = charge(own, records, terms, event, spent, wanted, doubtful, ancestors)
     on_stage("asking about the images")
     key = RunKey.generate()  # never written down: nobody can take the noise off again
     side = min(base_info(name).resolution for name in names)
-    votes = bases_asked(records, side, tables, event.noise_multiplier, key)
+    votes = bases_asked(records, side, table, event.noise_multiplier, key)
     order = np.argsort(-votes, kind="stable")
     alike: dict[str, tuple[str, ...]] = {}
     best = said[int(order[0])]
@@ -163,7 +167,8 @@ def match(
         matched=[Path(name).name for name in ranked],
         shares=list(shares),
         noise_multiplier=event.noise_multiplier,
-        features=FEATURES,
+        features=TODAY.features,
+        rule=TODAY.rule,
         look_alikes={name: list(found) for name, found in alike.items()} or None,
     )
     try:
@@ -213,11 +218,12 @@ def features_of(
     n: int,
     sampling: Sampling,
     on_stage: Callable[[str], None],
+    of_pictures: Callable[[np.ndarray], np.ndarray] = TODAY.of_pictures,
 ) -> np.ndarray:
     """Features float32 [n, d] of pictures that a base draws, prompt by prompt."""
     on_stage(f"drawing pictures of {Path(name).name}")
     drawn, labels = draw(load_base(name), prompts, n, sampling)
-    return pixels(drawn)[np.argsort(labels, kind="stable")]
+    return of_pictures(drawn)[np.argsort(labels, kind="stable")]
 
 
 def _words_asked(
@@ -228,7 +234,7 @@ def _words_asked(
     named = nearest_pictures(records, side, table) // (len(table) // words)
     sound = (named >= 0) & (records.labels >= 0)
     named = np.where(sound, records.labels * words + named, -1)
-    voting = VoteHistogram(classes * words, classes, 1, FEATURES)
+    voting = VoteHistogram(classes * words, classes, 1, PIXELS)
     noisy = noisy_votes(voting, sigma, named[:, None], owned(records), key, 1, 0)
     return (noisy / GRID).reshape(classes, words)
 

@@ -8,12 +8,17 @@ import pytest
 from sfumato.auditing import oneshot, voting
 from sfumato.methods.evolution import voting as rounds
 from sfumato.privacy.mechanisms.histogram import GRID, VoteHistogram
+from sfumato.runs.matching import FORMER
 
 
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, 1, 2])
 def test_the_votes_pass(which):
     query = voting.mechanisms()[which]
     assert oneshot.neighbours(query, 0).passed and oneshot.noise(query, 0, 1e-6).passed
+
+
+def test_votes_of_a_run_of_before_pass_by_its_own_rule():
+    assert oneshot.neighbours(voting.base_votes(by=FORMER), 0).passed
 
 
 def test_a_missing_bound_is_seen(monkeypatch):

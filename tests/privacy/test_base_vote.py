@@ -8,7 +8,7 @@ import pytest
 
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian, PoissonGaussian
-from sfumato.privacy.mechanisms.base_vote import BaseVote
+from sfumato.privacy.mechanisms.base_vote import LIKELIEST, NEAREST, BaseVote
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import Plan, make_plan
 from sfumato.privacy.request import Request
@@ -88,6 +88,8 @@ def test_a_plan_that_contradicts_its_vote_is_none(change):
         {"features": ""},
         {"noise_multiplier": float("nan")},
         {"noise_before": 0.0},
+        {"rule": "another"},
+        {"rule": None},
     ],
 )
 def test_a_vote_that_contradicts_itself_is_none(field):
@@ -101,3 +103,14 @@ def test_a_vote_that_contradicts_itself_is_none(field):
         BaseVote.from_json({**vote.to_json(), "more": 1})
     with pytest.raises(ValueError):
         vote.best([1.0])
+
+
+def test_a_vote_of_before_there_were_rules_is_of_the_nearest_picture_and_the_same_bytes():
+    stored = (
+        '{"bases": ["glyphs", "letters"], "digests": ["00", "11"], "features": "pixels, 16 x 16",'
+        ' "noise_before": 1.5, "noise_multiplier": 33.0, "pictures": 300}'
+    )
+    vote = BaseVote.from_json(json.loads(stored))
+    assert vote.rule == NEAREST and json.dumps(vote.to_json(), sort_keys=True) == stored
+    today = BaseVote.from_json(json.loads(stored) | {"rule": LIKELIEST})
+    assert today != vote and today.to_json()["rule"] == LIKELIEST

@@ -26,11 +26,12 @@ from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian
 from sfumato.privacy.ledger.entries import Attempt, Charged, Planned
 from sfumato.privacy.ledger.notes import Matched
-from sfumato.privacy.mechanisms.base_vote import STEP
+from sfumato.privacy.mechanisms.base_vote import LIKELIEST, NEAREST, STEP
 from sfumato.privacy.mechanisms.histogram import GRID
 from sfumato.privacy.random import noise
 from sfumato.runs import budget, choice
 from sfumato.runs.folder import Run
+from sfumato.runs.matching import FORMER, TODAY
 from sfumato.verbs import chosen
 
 torch.set_num_threads(1)
@@ -53,11 +54,11 @@ def bases(tmp_path_factory):
 
 @pytest.fixture
 def second_wins(monkeypatch):
-    """All units vote for the second base: its pictures are the images', the first's are black."""
+    """All units vote for the second base: of the first, images have nothing."""
 
     def features(name, prompts, n, sampling, on_stage):
         flat = 1.0 if name.endswith("tiny-1") else -9.0
-        return np.full((n, 3 * 16 * 16), flat, np.float32)
+        return np.full((n, 16 * 16), flat, np.float32)
 
     monkeypatch.setattr(chosen, "features_of", features)
 
@@ -92,6 +93,7 @@ def test_one_charge_pays_for_votes_and_training_on_the_base_they_choose(
     assert len(charged.events) == 2 and len(run.ledger.entries(Planned)) == 1
     (noted,) = run.ledger.entries(Matched)
     assert noted.chosen == 1 and list(noted.shares) == [1 / 24, 23 / 24]
+    assert (noted.features, noted.rule) == (TODAY.features, LIKELIEST)
     # the answer is an output: what is planned after it is composed adaptively
     assert run.group().released
     assert Run.open(run.folder).plan == plan
@@ -106,6 +108,7 @@ def test_one_charge_pays_for_votes_and_training_on_the_base_they_choose(
     assert [c["share"] for c in said["candidates"]] == [1 / 24, 23 / 24]
     (query,) = facts["mechanism"]["one_shot"]
     assert query["name"] == "base vote" and query["noise"] == plan.base_vote.noise_multiplier
+    assert (query["features"], query["rule"]) == (TODAY.features, LIKELIEST)
     for page in ("report.html", "PRIVACY.md"):
         assert "tiny-1" in (tmp_path / "pictures" / page).read_text()
     assert str(Path(bases[1]).parent) not in (tmp_path / "pictures" / "privacy.json").read_text()
@@ -209,6 +212,43 @@ def test_the_choice_is_replayed_and_never_voted_twice(
         run.record(replace(noted, chosen=1 - noted.chosen))
 
 
+def test_a_plan_of_before_is_asked_by_the_nearest_picture(
+    tiny_images, bases, tmp_path, monkeypatch
+):
+    """A resume never puts today's question under noise that was charged for another one."""
+
+    def features(name, *rest):
+        flat = 1.0 if name.endswith("tiny-1") else -9.0
+        return np.full((12, 3 * 16 * 16), flat, np.float32)
+
+    def dies(*given, **more):
+        raise Interrupted("before the votes, or before training")
+
+    monkeypatch.setattr(chosen, "features_of", features)
+    for place in (choosing, chosen):
+        monkeypatch.setattr(place, "TODAY", FORMER)
+    real, asked = choice.bases_asked, []
+    monkeypatch.setattr(choice, "bases_asked", dies)
+    with pytest.raises(Interrupted):
+        adapt(tiny_images, bases, tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert kept["base_vote"]["features"] == "pixels, 16 x 16" and "rule" not in kept["base_vote"]
+    for place in (choosing, chosen):
+        monkeypatch.setattr(place, "TODAY", TODAY)
+
+    def watched(records, side, table, sigma, key, step, by=TODAY):
+        asked.append(by)
+        return real(records, side, table, sigma, key, step, FORMER)
+
+    monkeypatch.setattr(choice, "bases_asked", watched)
+    monkeypatch.setattr(chosen, "rebuild", dies)
+    with pytest.raises(Interrupted):
+        verbs.resume(tiny_images, tmp_path / "run")
+    assert asked == [FORMER]
+    (noted,) = Run.open(tmp_path / "run").ledger.entries(Matched)
+    assert noted.chosen == 1 and (noted.features, noted.rule) == ("pixels, 16 x 16", NEAREST)
+
+
 @pytest.mark.slow
 def test_a_retry_after_the_choice_keeps_the_base(tiny_images, bases, second_wins, tmp_path):
     run = adapt(tiny_images, bases, tmp_path / "run", retry_fraction=1.0)
@@ -231,7 +271,7 @@ def test_other_tables_or_plans_are_refused(tiny_images, bases, second_wins, tmp_
     monkeypatch.setattr(choice, "bases_asked", real)
     table = tmp_path / "run" / choice.TABLE
     whole = table.read_bytes()
-    table.write_bytes(whole[:-4] + b"\0\0\0\0")
+    table.write_bytes(whole[:-4] + b"\1\2\3\4")
     with pytest.raises(SfumatoError, match="bases.npy of the run was altered"):
         verbs.resume(tiny_images, tmp_path / "run")
     table.write_bytes(whole)
@@ -255,9 +295,8 @@ def test_the_votes_have_the_noise_that_is_billed(tiny_images, bases, tmp_path, m
         return real(variance, size, key, purpose, step, attempt, name)
 
     monkeypatch.setattr(noise, "integers", watched)
-    monkeypatch.setattr(
-        chosen, "features_of", lambda name, prompts, n, *rest: np.zeros((n, 768), np.float32)
-    )
+    some = np.random.default_rng(0).standard_normal((12, 16 * 16)).astype(np.float32)
+    monkeypatch.setattr(chosen, "features_of", lambda *given: some)
     run = adapt(tiny_images, bases, tmp_path / "run")
     (found,) = added
     least = (run.plan.base_vote.noise_multiplier * GRID) ** 2

@@ -21,9 +21,11 @@ from sfumato.privacy.ledger.notes import Matched
 from sfumato.privacy.mechanisms.histogram import GRID, VoteHistogram
 from sfumato.records import RecordSet
 from sfumato.runs import budget, matching
+from sfumato.runs.matching import FORMER, TODAY
 from sfumato.verbs import match as verb
 
 SIDE = 16
+STRIPES = np.where(np.arange(SIDE) % 4 < 2, -16, 16)[None, :, None] + np.zeros((SIDE, 1, 3), int)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +36,14 @@ def bases(tmp_path_factory):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The two bases draw dark and light pictures; of the words, a and b are dark and c is light."""
+    """One base draws dark stripes down, the other light ones across; words a and b are dark."""
 
     def draw(base, prompts, n, sampling):
         labels = np.arange(n) % len(prompts)
         rng = np.random.default_rng(n)
-        level = 40 if base == "dark" else 200
+        level = 50 + STRIPES if base == "dark" else 200 + STRIPES.transpose(1, 0, 2)
         if prompts != [""]:
-            level = np.array([20, 60, 230])[labels][:, None, None, None]
+            level = np.array([40, 90, 230])[labels][:, None, None, None]
         noise = rng.integers(0, 8, (n, SIDE, SIDE, 3))
         return (level + noise).astype(np.uint8), labels
 
@@ -52,8 +54,10 @@ def drawn(monkeypatch):
 def private(n: int, dark: float = 0.8, units: int | None = None) -> RecordSet:
     rng = np.random.default_rng(1)
     labels = np.arange(n) % 2
-    level = np.where(np.arange(n) < dark * n, np.where(labels == 0, 22, 62), 210)
-    pictures = np.clip(level[:, None, None, None] + rng.integers(0, 9, (n, SIDE, SIDE, 3)), 0, 255)
+    first = (np.arange(n) < dark * n)[:, None, None, None]
+    level = np.where(labels == 0, 42, 92)[:, None, None, None]
+    level = np.where(first, level + STRIPES, 210 + STRIPES.transpose(1, 0, 2))
+    pictures = np.clip(level + rng.integers(0, 9, (n, SIDE, SIDE, 3)), 0, 255)
     unit = np.arange(n) if units is None else np.arange(n) % units
     return RecordSet(
         "made",
@@ -99,7 +103,7 @@ def test_it_is_charged_before_an_image_is_looked_at(bases, drawn, monkeypatch, l
         assert len(book.chain.entries(Charged)) == 1
         raise RuntimeError("looked")
 
-    monkeypatch.setattr(matching, "nearest_pictures", looked)
+    monkeypatch.setattr(RecordSet, "load", looked)
     with pytest.raises(RuntimeError, match="looked"):
         sfumato.match(private(40), epsilon=1.0, delta=1e-3, bases=bases, samples=10)
 
@@ -116,11 +120,12 @@ def test_a_unit_moves_the_votes_by_one_at_most(bases, drawn, monkeypatch):
             ),
         )
     records = private(30, 0.5, units=6)
-    table = pixels(np.random.default_rng(0).integers(0, 255, (40, SIDE, SIDE, 3), dtype=np.uint8))
-    for ask in (
-        lambda r: matching.bases_asked(r, SIDE, [table[:20], table[20:]], 1.0, None),
-        lambda r: verb._words_asked(r, SIDE, table, 4, 1.0, None),
-    ):
+    pictures = np.random.default_rng(0).integers(0, 255, (40, SIDE, SIDE, 3), dtype=np.uint8)
+    asks = [lambda r: verb._words_asked(r, SIDE, pixels(pictures), 4, 1.0, None)]
+    for by in (TODAY, FORMER):
+        table = by.table_of([by.of_pictures(pictures[:20]), by.of_pictures(pictures[20:])])
+        asks.append(lambda r, t=table, by=by: matching.bases_asked(r, SIDE, t, 1.0, None, 0, by))
+    for ask in asks:
         totals.clear()
         ask(records)
         for unit in range(6):
@@ -192,4 +197,4 @@ def test_the_command_prints_a_ranking(bases, tiny_images, capsys):
 def test_the_features_do_not_depend_on_the_size_of_a_base():
     picture = np.full((2, 64, 64, 3), 90, np.uint8)
     assert np.allclose(pixels(picture), pixels(picture[:, :32, :32]))
-    assert VoteHistogram(2, 1, 1, verb.FEATURES).of_class == 2
+    assert VoteHistogram(2, 1, 1, verb.PIXELS).of_class == 2

@@ -127,17 +127,20 @@ class MomentsMade(Note):
 class Matched(Note):
     """How near public bases are to private images, as noisy votes have it.
 
-    `matched`: names of the bases; `shares`: of the votes; `look_alikes`: class -> public words. Of
-    a run that chooses its base, `chosen` is the number of the one, and `attempt` who asked.
+    `matched`: names of the bases; `shares`: of the votes; `look_alikes`: class -> public words, by
+    the nearest picture in pixels; `rule`: how an image found its base in `features` (none: the
+    nearest picture). Of a run that chooses its base, `chosen` is the number of the one, and
+    `attempt` who asked.
     """
 
     MARK = "matched"
-    IF_ANY = frozenset({"look_alikes", "chosen", "attempt"})
+    IF_ANY = frozenset({"rule", "look_alikes", "chosen", "attempt"})
 
     matched: Sequence[str]
     shares: Sequence[float]
     noise_multiplier: float
     features: str
+    rule: str | None = None
     look_alikes: Mapping[str, Sequence[str]] | None = None
     chosen: int | None = None
     attempt: int | None = None

@@ -12,14 +12,18 @@ from sfumato.privacy.mechanisms.bounded import is_positive
 
 # Its address in the key schedule: a step that no round of votes, training or other query has.
 STEP = (1 << 40) + 5
+DIRECTIONS = 32
+# How an image finds its base. A plan that names no rule was made when there was but the first.
+NEAREST = "the nearest picture"
+LIKELIEST = f"the likeliest Gaussian in {DIRECTIONS} main directions"
 
 
 @dataclass(frozen=True)
 class BaseVote:
     """One noisy histogram of all units' votes, which decides on what base a run trains.
 
-    All of it is public. A unit votes, with norm 1 in all, for the base of the public picture that
-    is nearest to each of its images in `features`.
+    All of it is public. A unit votes, with norm 1 in all, for the base that each of its images
+    finds by `rule` among the public pictures, in `features`.
 
     bases: candidates by name, with the hash of each in `digests`; pictures: how many public ones
     stand for each; noise_multiplier: noise sd / sensitivity; noise_before: the training noise
@@ -33,6 +37,7 @@ class BaseVote:
     features: str
     noise_multiplier: float | None = None
     noise_before: float | None = None
+    rule: str = NEAREST
 
     def __post_init__(self):
         texts = (*self.bases, *self.digests)
@@ -47,6 +52,8 @@ class BaseVote:
             raise ValueError("pictures must be an integer >= 1, as many for each base")
         if not isinstance(self.features, str) or not self.features:
             raise ValueError("the vote names its public feature space")
+        if self.rule not in (NEAREST, LIKELIEST):
+            raise ValueError("the vote's rule is none of this version: use the one that made it")
         for value in (self.noise_multiplier, self.noise_before):
             if value is not None and not is_positive(value):
                 raise ValueError("the vote's noise must be a finite number > 0")
@@ -68,13 +75,15 @@ class BaseVote:
         return int(np.argmax(votes))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object with one entry per field."""
-        return {**asdict(self), "bases": list(self.bases), "digests": list(self.digests)}
+        """A JSON object with one entry per field; without the first rule, as plans had none."""
+        body = {**asdict(self), "bases": list(self.bases), "digests": list(self.digests)}
+        return {k: v for k, v in body.items() if (k, v) != ("rule", NEAREST)}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> BaseVote:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
-        if not isinstance(body, Mapping) or set(body) != {field.name for field in fields(cls)}:
+        known = {field.name for field in fields(cls)}
+        if not isinstance(body, Mapping) or {*body, "rule"} != known:
             raise ValueError("this is not a vote for a base of this version: make the plan again")
         lists = {name: body[name] for name in ("bases", "digests")}
         if not all(isinstance(value, (list, tuple)) for value in lists.values()):
