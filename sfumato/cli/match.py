@@ -57,6 +57,7 @@ def show(found: MatchReport) -> None:
     for name, words in found.look_alikes.items():
         said = ", ".join(words) or "no word stands out of the noise"
         print(f"looks like {name}: {said}" + (f" (--init {name}={words[0]})" if words else ""))
+    print(f"an image votes for {found.rule}, in {found.features}")
     total = "not bounded" if found.total_epsilon is None else f"epsilon {found.total_epsilon:.3f}"
     print(
         f"cost: epsilon {found.epsilon:.3f} at delta {found.delta:.3g} for {found.n_units:,} units"

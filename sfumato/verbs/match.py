@@ -59,6 +59,8 @@ class MatchReport:
         relation: What a neighbouring data set is.
         n_units: How many units voted, unreadable ones included.
         noise_multiplier: In votes.
+        features: The public space in which pictures were compared.
+        rule: How an image found its base there.
         total_epsilon: Of all that was charged on these images (None: not bounded).
         id: The question's number in the ledger.
     """
@@ -75,6 +77,8 @@ class MatchReport:
     relation: str
     n_units: int
     noise_multiplier: float
+    features: str
+    rule: str
     total_epsilon: float | None
     id: str
 
@@ -188,6 +192,8 @@ def match(
         terms["relation"],
         records.n_units,
         event.noise_multiplier,
+        answer.features,
+        TODAY.rule,
         made.total,
         own.run_id,
     )

@@ -88,7 +88,9 @@ def test_the_nearest_base_comes_first_with_its_look_alikes(bases, drawn, ledger_
     assert list(said.matched) == ["dark", "light"] and list(said.shares) == list(found.shares)
     # what was answered is an output: later runs are composed adaptively with it
     assert book.datasets.group(frozenset({charged.dataset})).released
-    assert json.loads(json.dumps(found.to_json()))["n_units"] == 600
+    told = json.loads(json.dumps(found.to_json()))
+    assert told["n_units"] == 600
+    assert (told["features"], told["rule"]) == (TODAY.features, TODAY.rule)
 
 
 def test_a_small_budget_says_that_it_tells_nothing(bases, drawn):
