@@ -84,14 +84,14 @@ def tasks_of(task: Task, execution: Execution | None = None) -> list[Task]:
                 f" {info.resolution}, and a run reads its images at one size: name bases of one"
                 " size"
             )
-    _require_different(names, known)
+    require_different(names, known)
     bases = tuple(named_in_plan(name) for name in names)
     digests = tuple(info.digest for info in known)
     vote = BaseVote(bases, digests, PICTURES, TODAY.features, rule=TODAY.rule)
     return [replace(task, base=name, base_vote=vote) for name in names]
 
 
-def _require_different(names: Sequence[str], known: Sequence[BaseInfo]) -> None:
+def require_different(names: Sequence[str], known: Sequence[BaseInfo]) -> None:
     """SfumatoError for two names of one base, whose certificate could not say which was chosen."""
     seen: dict[str, str] = {}
     for name, info in zip(names, known):

@@ -23,15 +23,21 @@ def with_default_rate(plan: Plan) -> Plan:
     return replace(plan, learning_rate=float(f"{plan.learning_rate * bears / noise:.2g}"))
 
 
+def rate_without_noise(plan: Plan) -> float:
+    """The rate of the same training without noise: the method's own where noise lowered it."""
+    own = METHODS[plan.method].learning_rate
+    lowered = with_default_rate(replace(plan, learning_rate=own)).learning_rate
+    return own if plan.learning_rate == lowered else plan.learning_rate
+
+
 def remarks(plan: Plan) -> list[str]:
     """Why the rate is lower than the method's own, unless somebody asked for another."""
-    method = METHODS[plan.method]
-    own, rate = method.learning_rate, plan.learning_rate
-    if rate == own or rate != with_default_rate(replace(plan, learning_rate=own)).learning_rate:
+    method, own = METHODS[plan.method], rate_without_noise(plan)
+    if own == plan.learning_rate:
         return []
     return [
-        f"the learning rate is {rate:g} in place of {own:g}: over all steps the noise is"
-        f" {parse.rounded(noise_over_signal(plan))} times the largest possible signal, and from"
+        f"the learning rate is {plan.learning_rate:g} in place of {own:g}: over all steps the noise"
+        f" is {parse.rounded(noise_over_signal(plan))} times the largest possible signal, and from"
         f" {method.bears:g} on --method {plan.method} is spoilt by steps of that size"
         " (--learning-rate sets another)"
     ]

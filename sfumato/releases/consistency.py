@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.privacy import events as dp_events
-from sfumato.privacy.mechanisms.base_vote import NEAREST
+from sfumato.privacy.mechanisms.base_vote import NEAREST, SPACES
 from sfumato.privacy.mechanisms.histogram import GRID as VOTE_GRID
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.mean import GRID
@@ -230,8 +230,10 @@ def _base_vote(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]
     )
     own = digests.index(facts["conditions"]["base_digest"])
     told = len(names) == query["bases"] and base_vote_facts(names, digests, shares, own) == said
-    ruled = BASE_VOTE_RULES[query.get("rule", NEAREST)] == query["rule_in_words"]
-    holds = positive(query["sensitivity"]) == 1 and enough and all_units and told and ruled
+    rule = query.get("rule", NEAREST)
+    ruled = BASE_VOTE_RULES[rule] == query["rule_in_words"] and SPACES[rule] == query["features"]
+    known = ruled and positive(query["pictures"]) >= 1
+    holds = positive(query["sensitivity"]) == 1 and enough and all_units and told and known
     return holds, said["statement"]
 
 

@@ -19,7 +19,7 @@ import safetensors.torch
 from ..bases import base_info
 from ..errors import SfumatoError
 from ..privacy.ledger.notes import Matched
-from ..privacy.mechanisms.base_vote import STEP
+from ..privacy.mechanisms.base_vote import STEP, BaseVote
 from ..privacy.plan import Plan
 from ..records import RecordSet
 from ..releases import CertificateFacts
@@ -115,7 +115,7 @@ def choose_base(run: Run, records: RecordSet, start: Start, on_stage: Callable[[
     table, by = _table_of(run), comparison_of(vote.features, vote.rule)
     on_stage("asking the images for the base")
     key = run.key.for_attempt(start.salt)
-    side = base_info(vote.bases[0]).resolution
+    side = _side_of(vote)
     with resumable():
         votes = bases_asked(records, side, table, vote.noise_multiplier, key, STEP, by)
     chosen = vote.best(votes)
@@ -131,6 +131,17 @@ def choose_base(run: Run, records: RecordSet, start: Start, on_stage: Callable[[
     run.record(answer)
     on_stage(f"note: the images chose the base {Path(vote.bases[chosen]).name}")
     return run.decided(chosen)
+
+
+def _side_of(vote: BaseVote) -> int:
+    """Pixels a side at which images are read, which all candidates have.
+
+    SfumatoError where the first is another base by now: its size would be another question.
+    """
+    info = base_info(vote.bases[0])
+    if info.digest != vote.digests[0]:
+        raise SfumatoError(f"{vote.bases[0]} is not the base that was planned with: put it back")
+    return info.resolution
 
 
 def _bytes_of(table: np.ndarray) -> bytes:

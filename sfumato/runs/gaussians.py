@@ -12,8 +12,8 @@ from ..errors import SfumatoError
 from ..methods.evolution.spaces import SIDE
 from ..privacy.mechanisms.base_vote import DIRECTIONS
 
-CONTRAST = f"grey of one contrast, {SIDE} x {SIDE}"
 FAINT = 0.05  # added to the standard deviation of a picture's greys, which may be 0
+SAME = 1e-3  # features that differ by less do so by rounding: those of pictures of one grey do
 LEAST = 1e-6  # of the largest spread (squared: of the mean variance) is none to tell bases apart by
 
 
@@ -54,7 +54,7 @@ def factors_of(tables: Sequence[np.ndarray]) -> np.ndarray:
     every = np.concatenate(tables).astype(np.float64)
     if not np.isfinite(every).all():
         raise SfumatoError("--bases: the pictures of a base have features that are not finite")
-    if not np.ptp(every, axis=0).any():
+    if np.ptp(every, axis=0).max() < SAME:
         raise SfumatoError(
             "--bases: the pictures of all candidates are one and the same, so nothing tells them"
             " apart: name bases that draw different pictures"

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import SfumatoError
-from ..methods.evolution.spaces import SIDE, pixels
+from ..methods.evolution.spaces import pixels
 from ..methods.evolution.voting import nearest, noisy_votes
-from ..privacy.mechanisms.base_vote import LIKELIEST, NEAREST
+from ..privacy.mechanisms.base_vote import LIKELIEST, NEAREST, SPACES
 from ..privacy.mechanisms.histogram import GRID, VoteHistogram
 from ..privacy.random.keys import RunKey
 from ..records import RecordSet
-from .gaussians import CONTRAST, contrast, factors_of, likeliest
+from .gaussians import contrast, factors_of, likeliest
 
 BATCH = 512  # slots at a time; fixed by slot alone, so that no unit moves another's vote
-PIXELS = f"pixels, {SIDE} x {SIDE}"
+PIXELS = SPACES[NEAREST]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _nearest(features: np.ndarray, sound: np.ndarray, table: np.ndarray) -> np.n
     return nearest(wide, features, np.where(sound, 0, -1), order, table)[:, 0]
 
 
-TODAY = Comparison(CONTRAST, LIKELIEST, contrast, factors_of, likeliest)
+TODAY = Comparison(SPACES[LIKELIEST], LIKELIEST, contrast, factors_of, likeliest)
 # of plans that name no rule
 FORMER = Comparison(PIXELS, NEAREST, pixels, lambda tables: np.stack(tables), _of_nearest)
 

@@ -13,12 +13,12 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import base_info, bundled_bases, load_base
+from ..bases import BaseInfo, base_info, bundled_bases, load_base
 from ..errors import SfumatoError
 from ..methods.evolution.spaces import pixels
 from ..methods.evolution.voting import noisy_votes
 from ..options import Machine, Matching, Reading, Sampling, gather, takes
-from ..planning.choosing import require_grid
+from ..planning.choosing import require_different, require_grid
 from ..planning.facts import PublicFacts, require_clear_units, require_list
 from ..planning.provenance import trace_base
 from ..planning.reading import records_of
@@ -124,7 +124,8 @@ def match(
     asked: Matching = found["matching"]
     if asked.epsilon is None:
         raise SfumatoError("--epsilon is required: the privacy budget spent on the question")
-    names, words = _candidates(asked), tuple(asked.words or ())
+    known_bases, words = _candidates(asked), tuple(asked.words or ())
+    names, side = tuple(known_bases), min(info.resolution for info in known_bases.values())
     on_stage("reading the images")
     records = records_of(images, reading)
     require_read_as_today(records)
@@ -153,11 +154,12 @@ def match(
     own = RunLedger(book, os.urandom(8).hex())
     on_stage("charging the ledger")
     wanted = {"kind": "match", "bases": list(names), "words": list(words)}
-    wanted |= {"features": TODAY.features, "rule": TODAY.rule}
+    wanted |= {"features": TODAY.features, "rule": TODAY.rule, "samples": asked.samples}
+    wanted |= {"digests": [info.digest for info in known_bases.values()]}
+    wanted |= {"sampler_steps": sampling.steps, "seed": sampling.seed}
     made = charge(own, records, terms, event, spent, wanted, doubtful, ancestors)
     on_stage("asking about the images")
     key = RunKey.generate()  # never written down: nobody can take the noise off again
-    side = min(base_info(name).resolution for name in names)
     votes = bases_asked(records, side, table, event.noise_multiplier, key)
     order = np.argsort(-votes, kind="stable")
     alike: dict[str, tuple[str, ...]] = {}
@@ -199,7 +201,7 @@ def match(
     )
 
 
-def _candidates(asked: Matching) -> tuple[str, ...]:
+def _candidates(asked: Matching) -> dict[str, BaseInfo]:
     """The bases, each opened once for its settings; SfumatoError for too few or unfit ones."""
     names = tuple(bundled_bases()) if asked.bases is None else tuple(asked.bases)
     if len(names) < 2 or len(set(names)) < len(names):
@@ -210,12 +212,13 @@ def _candidates(asked: Matching) -> tuple[str, ...]:
     words = asked.words
     if words is not None and (len(words) < 2 or len(set(words)) < len(words)):
         raise SfumatoError("--words: name at least two public words, each once")
-    for name in names:
-        info = base_info(name)
+    found = {name: base_info(name) for name in names}
+    for name, info in found.items():
         if info.condition == "none" and words is not None:
             raise SfumatoError(f"--words: the base {name} is told nothing: leave one of them out")
         require_grid(info)
-    return names
+    require_different(names, list(found.values()))
+    return found
 
 
 def features_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..bases import Base, base_info
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..options import Sampling
+from ..planning.rates import rate_without_noise
 from ..records import RecordSet
 from ..runs.attempts import frozen_contents, note_weights
 from ..runs.folder import Run
@@ -172,13 +173,13 @@ def non_private(run: Run, seed: int = 0) -> Base:
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
     plan, micro_batch = run.plan, prepared.performance.micro_batch
     assert micro_batch is not None  # a run has decided
-    state = State(
-        prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, prepared.recipe
-    )
+    # a rate that noise lowered would blame the recipe for what privacy costs
+    recipe = replace(prepared.recipe, learning_rate=rate_without_noise(plan))
+    state = State(prepared.adaptation.trainable, prepared.adaptation.learning_rate_factor, recipe)
     train_without_privacy(
         prepared.adaptation,
         open_latents(run.folder / "cache"),
-        recipe=prepared.recipe,
+        recipe=recipe,
         state=state,
         steps=plan.steps,
         batch=round(plan.expected_batch_size),

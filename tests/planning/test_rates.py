@@ -11,7 +11,7 @@ from sfumato.options import Recipe
 from sfumato.planning.facts import PublicFacts
 from sfumato.planning.forecast import noise_over_signal
 from sfumato.planning.prepare import default_schedule, prepare
-from sfumato.planning.rates import remarks, with_default_rate
+from sfumato.planning.rates import rate_without_noise, remarks, with_default_rate
 from sfumato.planning.task import task_of
 from sfumato.runs.prepared import rebuild
 from tests.plans import of_training
@@ -41,6 +41,9 @@ def test_where_noise_rules_an_adapter_learns_in_steps_that_it_bears(method):
     assert rate == pytest.approx(own * bears / noise_over_signal(loud), rel=0.06)
     (said,) = remarks(with_default_rate(loud))
     assert f"{rate:g} in place of {own:g}" in said and "--learning-rate" in said
+    # its twin without noise is no slower for it, unless somebody asked for the rate
+    assert rate_without_noise(with_default_rate(loud)) == own
+    assert rate_without_noise(replace(loud, learning_rate=0.3)) == 0.3
 
 
 @pytest.mark.parametrize("method", NUMBERS)

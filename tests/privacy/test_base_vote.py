@@ -8,7 +8,7 @@ import pytest
 
 from sfumato.privacy import accounting
 from sfumato.privacy.events import Gaussian, PoissonGaussian
-from sfumato.privacy.mechanisms.base_vote import LIKELIEST, NEAREST, BaseVote
+from sfumato.privacy.mechanisms.base_vote import LIKELIEST, NEAREST, SPACES, BaseVote
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import Plan, make_plan
 from sfumato.privacy.request import Request
@@ -86,6 +86,8 @@ def test_a_plan_that_contradicts_its_vote_is_none(change):
         {"digests": ("1",)},
         {"pictures": 0},
         {"features": ""},
+        {"features": SPACES[LIKELIEST]},
+        {"rule": LIKELIEST},
         {"noise_multiplier": float("nan")},
         {"noise_before": 0.0},
         {"rule": "another"},
@@ -93,7 +95,8 @@ def test_a_plan_that_contradicts_its_vote_is_none(change):
     ],
 )
 def test_a_vote_that_contradicts_itself_is_none(field):
-    own = {"bases": ("a", "b"), "digests": ("1", "2"), "pictures": 3, "features": "pixels"}
+    own = {"bases": ("a", "b"), "digests": ("1", "2"), "pictures": 3}
+    own |= {"features": SPACES[NEAREST]}
     vote = BaseVote(**own)
     assert BaseVote.from_json(json.loads(json.dumps(vote.to_json()))) == vote
     assert vote.best([1.0, 1.0]) == 0 and vote.best([-3.0, -1.0]) == 1
@@ -112,5 +115,6 @@ def test_a_vote_of_before_there_were_rules_is_of_the_nearest_picture_and_the_sam
     )
     vote = BaseVote.from_json(json.loads(stored))
     assert vote.rule == NEAREST and json.dumps(vote.to_json(), sort_keys=True) == stored
-    today = BaseVote.from_json(json.loads(stored) | {"rule": LIKELIEST})
+    asked = {"rule": LIKELIEST, "features": SPACES[LIKELIEST]}
+    today = BaseVote.from_json(json.loads(stored) | asked)
     assert today != vote and today.to_json()["rule"] == LIKELIEST

@@ -61,3 +61,8 @@ def test_words_of_another_rule_fail(today, former):
     without = {name: value for name, value in query_of(today).items() if name != "rule"}
     assert not consistency._base_vote(without, today)[0]
     assert not consistency._base_vote(query_of(former) | {"rule": LIKELIEST}, former)[0]
+
+
+@pytest.mark.parametrize("field", [{"features": "pixels, 16 x 16"}, {"pictures": 0.5}])
+def test_another_space_than_the_rule_s_or_no_pictures_fail(today, field):
+    assert not consistency._base_vote(query_of(today) | field, today)[0]

@@ -84,6 +84,15 @@ def test_pictures_that_tell_nothing_are_refused(spoil, says):
     assert "\n" not in str(told.value)
 
 
+def test_plain_greys_of_any_level_are_pictures_that_tell_nothing():
+    """Of one contrast they differ by rounding alone, which no votes are paid for."""
+    greys = np.arange(20, 60, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2)
+    features = contrast(greys.repeat(3, 3))
+    assert np.ptp(features, axis=0).any()
+    with pytest.raises(SfumatoError, match="one and the same"):
+        factors_of([features[:20], features[20:]])
+
+
 def test_an_image_that_is_out_leaves_all_other_answers_to_the_last_bit():
     """Of bases that are equal but for rounding, so that the last bit decides."""
     rng, d = np.random.default_rng(4), 40

@@ -249,6 +249,24 @@ def test_a_plan_of_before_is_asked_by_the_nearest_picture(
     assert noted.chosen == 1 and (noted.features, noted.rule) == ("pixels, 16 x 16", NEAREST)
 
 
+def test_images_are_not_read_at_the_size_of_another_base(tiny_images, bases, tmp_path, monkeypatch):
+    """A folder that was exchanged after the charge would make another question of it."""
+
+    def dies(*given, **more):
+        raise Interrupted("before the votes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(choice, "bases_asked", dies)
+        with pytest.raises(Interrupted):
+            adapt(tiny_images, bases, tmp_path / "run")
+        patch.setattr(
+            choice, "base_info", lambda name: replace(base_info(name), resolution=64, digest="0")
+        )
+        with pytest.raises(SfumatoError, match="not the base that was planned with"):
+            verbs.resume(tiny_images, tmp_path / "run")
+    assert not Run.open(tmp_path / "run").ledger.entries(Matched)
+
+
 @pytest.mark.slow
 def test_a_retry_after_the_choice_keeps_the_base(tiny_images, bases, second_wins, tmp_path):
     run = adapt(tiny_images, bases, tmp_path / "run", retry_fraction=1.0)

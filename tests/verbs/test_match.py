@@ -5,6 +5,7 @@ image is looked at; and one unit moves the votes by one at most.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,7 @@ STRIPES = np.where(np.arange(SIDE) % 4 < 2, -16, 16)[None, :, None] + np.zeros((
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bases")
-    return [str(make_tiny_base(folder / name)) for name in ("dark", "light")]
+    return [str(make_tiny_base(folder / name, seed=k)) for k, name in enumerate(("dark", "light"))]
 
 
 @pytest.fixture
@@ -179,6 +180,33 @@ def test_an_answer_names_no_class_that_nobody_declared(
     assert set(sfumato.match(declared, words=["a", "b"], **asked).look_alikes) == {
         *declared.classes
     }
+
+
+def test_two_names_of_one_base_are_refused_before_the_charge(bases, drawn, tmp_path, monkeypatch):
+    """All votes of both would go to the first, which would seem clearly nearest."""
+    twin = str(shutil.copytree(bases[0], tmp_path / "twin"))
+    monkeypatch.setattr(verb, "charge", None)
+    with pytest.raises(SfumatoError, match="are the same base: name it once"):
+        sfumato.match(private(40), epsilon=1.0, delta=1e-3, bases=[*bases, twin], samples=10)
+
+
+def test_after_the_charge_no_base_is_opened_again(bases, drawn, monkeypatch):
+    """A folder that goes away meanwhile would cost the budget and leave no answer."""
+    charged = []
+
+    def charge(*given):
+        charged.append(given)
+        monkeypatch.setattr(verb, "base_info", None)
+        monkeypatch.setattr(verb, "load_base", None)
+        return real(*given)
+
+    real = verb.charge
+    monkeypatch.setattr(verb, "charge", charge)
+    found = sfumato.match(private(40), epsilon=1.0, delta=1e-3, bases=bases, samples=10)
+    assert len(charged) == 1 and len(found.bases) == 2
+    wanted = charged[0][5]
+    assert wanted["digests"] == [base_info(name).digest for name in bases]
+    assert (wanted["samples"], wanted["seed"]) == (10, 0)
 
 
 def test_a_base_below_the_grid_is_refused_before_the_charge(bases, drawn, monkeypatch):

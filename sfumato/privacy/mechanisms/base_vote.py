@@ -16,6 +16,8 @@ DIRECTIONS = 32
 # How an image finds its base. A plan that names no rule was made when there was but the first.
 NEAREST = "the nearest picture"
 LIKELIEST = f"the likeliest Gaussian in {DIRECTIONS} main directions"
+# The public space in which each rule compares pictures: under another name it is another question.
+SPACES = {NEAREST: "pixels, 16 x 16", LIKELIEST: "grey of one contrast, 16 x 16"}
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,10 @@ class BaseVote:
         own = self.pictures
         if isinstance(own, bool) or not isinstance(own, int) or own < 1:
             raise ValueError("pictures must be an integer >= 1, as many for each base")
-        if not isinstance(self.features, str) or not self.features:
-            raise ValueError("the vote names its public feature space")
-        if self.rule not in (NEAREST, LIKELIEST):
+        if not isinstance(self.rule, str) or self.rule not in SPACES:
             raise ValueError("the vote's rule is none of this version: use the one that made it")
+        if self.features != SPACES[self.rule]:
+            raise ValueError(f"the vote's rule compares {SPACES[self.rule]}, and it says another")
         for value in (self.noise_multiplier, self.noise_before):
             if value is not None and not is_positive(value):
                 raise ValueError("the vote's noise must be a finite number > 0")
