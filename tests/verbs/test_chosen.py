@@ -8,6 +8,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -259,9 +260,8 @@ def test_images_are_not_read_at_the_size_of_another_base(tiny_images, bases, tmp
         patch.setattr(choice, "bases_asked", dies)
         with pytest.raises(Interrupted):
             adapt(tiny_images, bases, tmp_path / "run")
-        patch.setattr(
-            choice, "base_info", lambda name: replace(base_info(name), resolution=64, digest="0")
-        )
+        exchanged = SimpleNamespace(resolution=64, digest="0")
+        patch.setattr(choice, "base_info", lambda name: exchanged)
         with pytest.raises(SfumatoError, match="not the base that was planned with"):
             verbs.resume(tiny_images, tmp_path / "run")
     assert not Run.open(tmp_path / "run").ledger.entries(Matched)
