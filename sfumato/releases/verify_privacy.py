@@ -258,13 +258,12 @@ def check_selection(choice, facts):
 def check_base_vote(said, facts):
     """The base is the candidate with most noisy votes, and one query pays for them."""
     asked = [query for query in facts["mechanism"]["one_shot"] if "bases" in query]
-    candidates, conditions = said["candidates"], facts["conditions"]
-    first = max(candidates, key=lambda candidate: candidate["share"])
-    own = first["digest"] == conditions["base_digest"] and first["base"] == conditions["base"]
+    candidates, told = said["candidates"], facts["conditions"]
+    best = max(candidates, key=lambda candidate: candidate["share"])
+    own = {best["base"]} == {said["chosen"], told["base"]} and best["digest"] == told["base_digest"]
     paid = len(asked) == 1 and asked[0]["bases"] == len(candidates) > 1 and times(asked[0]) == 1
-    passed = paid and own and said["chosen"] == first["base"]
     how = asked[0].get("rule", "the nearest picture") if asked else "nothing"
-    return "base vote", passed, f"{first['base']} of {len(candidates)} bases, by votes for {how}"
+    return "base vote", paid and own, f"{best['base']} of {len(candidates)} bases, by votes: {how}"
 
 
 def check_curve(facts, accountant):
