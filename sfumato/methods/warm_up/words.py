@@ -53,5 +53,5 @@ def proposal(plan: Plan) -> list[str]:
         return []
     return [
         f"{share:,.0f} units a class are enough for class means that noise does not hide:"
-        " --warm-up means was worth 2 to 10 points where it was measured"
+        " --warm-up means was worth 7 to 11 points on digits"
     ]
