@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import LedgerFault, SfumatoError
 from ..privacy.ledger.chain import E
-from ..privacy.ledger.datasets import UNKNOWN
+from ..privacy.ledger.datasets import TERMS_APART, UNKNOWN
 from ..privacy.ledger.entries import Attempt, Certified, Charged, OnDisk, Planned, Replayed
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.ledger.notes import Finished, Matched, Stopped
@@ -38,6 +38,10 @@ TERMS = ("unit", "relation", "delta", "max_per_unit")
 FEWER = (
     "its total is that of an earlier version, which counted fewer outputs of the runs before it:"
     " `sfumato ledger show` states today's"
+)
+SUM_OF_OTHERS = (
+    "the certificate adds up runs of different relations or deltas, as earlier versions did, and"
+    " that sum holds for none of them: synthesize or export again"
 )
 
 
@@ -226,6 +230,8 @@ def _compare(ledger: Ledger, claim: dict[str, Any], former: bool) -> Confirmed:
             raise _altered(name)
     if not math.isclose(claim["epsilon"], own.epsilon, rel_tol=0, abs_tol=1e-3 + 1e-9):
         raise _altered("epsilon")
+    if group.unclear == TERMS_APART and facts["total_epsilon"] is not None:
+        raise LedgerFault(SUM_OF_OTHERS)
     resets = [
         {k: v for k, v in known.items() if k != "utc"}
         for known in ledger.resets

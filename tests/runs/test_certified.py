@@ -15,6 +15,7 @@ from sfumato.cli import main
 from sfumato.errors import LedgerFault, SfumatoError
 from sfumato.methods import Lora
 from sfumato.options import Performance
+from sfumato.privacy.ledger.datasets import TERMS_APART, DataSets
 from sfumato.privacy.ledger.entries import Certified
 from sfumato.releases.certificate import NOT_COMPARED
 from sfumato.runs import budget, certified
@@ -85,6 +86,14 @@ def test_a_certificate_says_that_a_run_was_charged_after_an_output(top):
     assert len(facts["ledger"]["charges"]) == 2 and facts["ledger"]["adaptive"] is True
     first = json.loads((top / "one-draft" / "synthesis.json").read_text("utf-8"))["certificate"]
     assert len(first["ledger"]["charges"]) == 1 and first["ledger"]["adaptive"] is False
+
+
+def test_a_sum_over_other_terms_is_named_and_not_called_altered(top, monkeypatch):
+    """Earlier versions stated one; no row of theirs was edited."""
+    monkeypatch.setattr(DataSets, "unclear", lambda *_: TERMS_APART)
+    book = budget.existing_ledger(top / "book" / "ledger.sqlite")
+    with pytest.raises(LedgerFault, match="holds for none of them: synthesize or export again"):
+        certified.check_certificate(book, top / "two-release" / "privacy.json")
 
 
 def certificate(change):

@@ -132,6 +132,11 @@ class Charges:
         """
         own = [charge for charge in group.charges if "ancestor" not in charge]
         for name in SAME if own else ():
+            if len({charge[name] for charge in own}) > 1:
+                raise OverBudget(
+                    f"these images belong together with runs of different {name}, whose costs"
+                    " cannot be added, so nothing more can be charged on them"
+                )
             if {charge[name] for charge in own} != {body[name]}:
                 raise OverBudget(
                     f"these images were charged before with {name} {own[0][name]!r}, and costs with"

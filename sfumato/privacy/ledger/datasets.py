@@ -31,6 +31,9 @@ IMAGES = "record"  # the word for the unit of runs that protect single images
 # Why no total is stated for a group, in the words of a certificate.
 MIXED = "some of these runs protect single images and some protect units of several images"
 APART = "these runs do not agree on which images are one unit"
+TERMS_APART = (
+    "these runs have different relations or deltas, and came together by a later set of images"
+)
 FOREIGN = (
     "another owner's run, which the base or the public images come from, protects other units, or"
     " units that cannot be compared"
@@ -103,7 +106,7 @@ class Group:
     def terms(self) -> dict[str, Any] | None:
         """Unit, relation and delta of the first charge; None before it.
 
-        Relation and delta are those of every later one.
+        Relation and delta are those of every later one, unless `unclear` says otherwise.
         """
         return {name: self.charges[0][name] for name in TERMS} if self.charges else None
 
@@ -204,6 +207,9 @@ class DataSets:
             coming: The data set of the last of them, if it is not charged yet.
         """
         own = [charge for charge in charges if "ancestor" not in charge]
+        # A charge refuses other terms (`Charges.fitting`); a cap or a look joins what was charged.
+        if any(len({c[name] for c in own if name in c}) > 1 for name in SAME):
+            return TERMS_APART
         if any(
             c["unit"] != IMAGES or c["relation"] != own[0]["relation"]
             for c in charges

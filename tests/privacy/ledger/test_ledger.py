@@ -17,11 +17,13 @@ import time
 import pytest
 
 from sfumato.privacy.ledger.charges import OverBudget
+from sfumato.privacy.ledger.entries import Looked
 from sfumato.privacy.ledger.faults import LedgerError
 from sfumato.privacy.ledger.ledger import Ledger
 from sfumato.privacy.ledger.notes import Shown
 from sfumato.privacy.ledger.rows import hash_of
 from sfumato.privacy.ledger.runs import RunLedger
+from sfumato.runs import budget
 
 EVENTS = [{"type": "gaussian", "noise_multiplier": 2.0, "count": 1}]
 TERMS = {"unit": "record", "relation": "zero-out", "delta": 1e-5}
@@ -183,6 +185,28 @@ def test_costs_under_other_terms_are_not_added(ledger, change):
     assert charge(ledger, [B], "three", **change).kind == "CHARGE"
     with pytest.raises(OverBudget, match="cannot be added"):
         charge(ledger, [A, B], "four")
+
+
+@pytest.mark.parametrize("change", [{"relation": "replace-one"}, {"delta": 1e-6}])
+@pytest.mark.parametrize("by", ["a cap", "a look"])
+def test_runs_of_other_terms_that_come_together_later_have_no_total(ledger, by, change):
+    """Priced by the terms of the first, the sum is below what the second has cost alone."""
+    charge(ledger, [A], "one")
+    charge(ledger, [B], "two", **change)
+    both = ledger.identify([A, B])
+    assert ledger.group(both).unclear  # before a row joins them, too
+    if by == "a cap":
+        ledger.set_cap(both, 50.0)
+    else:
+        look = Looked(what=["accuracy"], rows=[], internal=True)
+        RunLedger(ledger, "one").look([both], look)
+    for images in ([A], [B], [A, B]):
+        group = ledger.group(ledger.identify(images))
+        assert len(group.charges) == 2 and "different relations or deltas" in str(group.unclear)
+        assert budget.cost(group) == math.inf
+        for terms in ({}, change):
+            with pytest.raises(OverBudget, match="nothing more can be charged"):
+                charge(ledger, images, f"{images}{terms}", epsilon=0.1, **terms)
 
 
 def by_patient(ledger, run, images, units, files=None, epsilon=1.0):
