@@ -30,7 +30,7 @@ def published(prepared: Prepared[Any]) -> Listed:
     settings = {
         "method": plan.method,
         **options["method_options"],
-        "epsilon": f"{plan.epsilon:.4g}",
+        "epsilon": f"{plan.epsilon:g}",
         "delta": f"{plan.delta:.3g}",
         "relation": plan.relation,
         "noise multiplier": f"{plan.noise_multiplier:.4g}",

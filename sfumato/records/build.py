@@ -132,7 +132,7 @@ def _confirmed(said: bool | Sequence[str], classes: tuple[str, ...]) -> bool:
         return said
     if sorted(said) != sorted(classes):
         raise SfumatoError(
-            "the classes in yes_public are not those found, word for word: declare your own list"
-            " with --classes"
+            "the classes in yes_public are not those found, word for word: look at what `sfumato"
+            " plan` finds now, or declare your own list with --classes"
         )
     return True

@@ -9,23 +9,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..options import Reading
+from ..options.toml import text_of
 from . import asking, commands, forms, jobs, results, standing
-from .checks import Form, require_finished, version
+from .checks import Form, require_finished, require_shown, version
 from .forms import Wrong
-from .project import Changed, Project
+from .project import Project
 
 if TYPE_CHECKING:
     from .app import Studio
 
 Action = Callable[["Studio", Project, Form], str]
+YES_NOTE = "The class names that the studio showed, and that its owner said may be public."
 
 
 def run(studio: Studio, project: Project, form: Form) -> str:
     """The step that spends: only the plan that the page shows, after a yes to what it publishes."""
-    if version(project, form) != project.version:
-        raise Changed
+    require_shown(project, form)
     found = standing.planned(project)
     if found is None:
         raise Wrong("there is no plan for these answers: make one first")
@@ -38,9 +42,25 @@ def run(studio: Studio, project: Project, form: Form) -> str:
     anyway = "--anyway" in found.get("needs", ())
     if anyway and form.get("anyway") != "yes":
         raise Wrong("the forecast is that nothing can be learned: say that you pay all the same")
-    argv = commands.adapt(project, project.said("method"), found, anyway)
-    jobs.start(project.folder, "adapt", argv)
+    project = project.change(version(project, form))  # no other tab changes answers from here on
+    yes = _said_yes(project, found)
+    jobs.start(
+        project.folder, "adapt", commands.adapt(project, project.said("method"), found, anyway, yes)
+    )
     return "run"
+
+
+def _said_yes(project: Project, found: dict[str, Any]) -> Path | None:
+    """A config with the class names on the page: what comes to lie there later has no yes."""
+    if commands.YES not in found.get("needs", ()):
+        return None
+    shown = Reading(yes_public=tuple(found["plan"]["classes"]))
+    place = project.folder / "yes.toml"
+    part = place.with_suffix(".part")
+    made = metadata.version("sfumato")
+    part.write_text(text_of({"reading": shown}, made, YES_NOTE), "utf-8")
+    part.replace(place)
+    return place
 
 
 def pause(studio: Studio, project: Project, form: Form) -> str:
@@ -97,6 +117,7 @@ def draw(studio: Studio, project: Project, form: Form) -> str:
 def judge(studio: Studio, project: Project, form: Form) -> str:
     """An exact figure of private images: a look, which certificates count."""
     require_finished(project)
+    require_shown(project, form)
     if form.get("look") != "yes":
         raise Wrong("say that you know that this is a look: later certificates count it")
     test = None
@@ -122,6 +143,7 @@ def hand(studio: Studio, project: Project, form: Form) -> str:
 def release(studio: Studio, project: Project, form: Form) -> str:
     """The finished folder."""
     require_finished(project)
+    require_shown(project, form)
     title, licence = forms.words(form, "title"), forms.words(form, "licence", 40)
     if licence and not forms.LICENCE.fullmatch(licence):
         raise Wrong("licence: write its short name, such as cc-by-4.0")
@@ -131,12 +153,14 @@ def release(studio: Studio, project: Project, form: Form) -> str:
 
 def verify(studio: Studio, project: Project, form: Form) -> str:
     """Every hash, and epsilon again."""
+    require_shown(project, form)
     jobs.start(project.folder, "verify", commands.verify(project))
     return "hand-over"
 
 
 def sign(studio: Studio, project: Project, form: Form) -> str:
     """Who stands by the statement: kept in the project, beside the hash of what was read."""
+    require_shown(project, form)
     name = forms.words(form, "name")
     if not name or form.get("read") != "yes":
         raise Wrong("read the statement, say so, and write your name")
@@ -149,7 +173,8 @@ def sign(studio: Studio, project: Project, form: Form) -> str:
         "date": time.strftime("%Y-%m-%d"),
         "sha256": hashlib.sha256(claim).hexdigest(),
     }
-    (project.folder / "signed.json").write_text(json.dumps(body), "utf-8")
+    place = project.folder / f"signed-{body['sha256'][:16]}.json"
+    place.write_text(json.dumps(body), "utf-8")
     return "hand-over"
 
 
@@ -184,7 +209,8 @@ def push(studio: Studio, project: Project, form: Form) -> str:
 
 
 def _push(project: Project, form: Form, dry: bool) -> str:
-    check = jobs.latest(project.folder, "verify")
+    require_shown(project, form)
+    check = jobs.current(project.folder, "verify", commands.verify(project))
     if check is None or check.state != jobs.DONE:
         raise Wrong("verify the release first: what does not pass is not sent")
     to = forms.shaped(form, "to", forms.HUB, "ORG/NAME")

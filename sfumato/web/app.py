@@ -183,4 +183,7 @@ def said_of(error: Exception) -> tuple[int, str]:
         return 400, str(error)
     if isinstance(error, HTTPException):
         return error.status_code, "There is no such page."
-    return 500, f"The page stumbled ({type(error).__name__}). Nothing was charged for that."
+    return 500, (
+        f"The page stumbled ({type(error).__name__}). Whether what you asked for has begun stands"
+        " on its screen: load that again before you ask once more."
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import class_words, commands, digits, forms, jobs, results, screens
-from .checks import Form, require_free, require_images, version
+from .checks import Form, require_free, require_images, require_shown, version
 from .forms import Wrong
 from .project import Project
 from .words import exact
@@ -105,6 +105,7 @@ def _one_delta(charged: float) -> str:
 def cap(studio: Studio, project: Project, form: Form) -> str:
     """The most that all runs on these images may ever cost."""
     require_images(project)
+    require_shown(project, form)
     jobs.start(project.folder, "cap", commands.cap(project, forms.number(form, "cap", 0.01, 1000)))
     return "promise"
 
@@ -160,7 +161,8 @@ def compare(studio: Studio, project: Project, form: Form) -> str:
     method = forms.one_of(form, "method", screens.REASONS)
     if not project.said("base"):
         raise Wrong("choose a base first")
-    return _plan_as(project, method)
+    # a page that shows an earlier plan of this method is none of this one's
+    return _plan_as(project.change(version(project, form)), method)
 
 
 def choose(studio: Studio, project: Project, form: Form) -> str:

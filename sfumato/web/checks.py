@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from . import forms, standing
 from .forms import Wrong
-from .project import Project
+from .project import Changed, Project
 
 Form = Mapping[str, str]
 SPENT = "the run was started, and its answers stay as they are: begin a new project to change them"
@@ -15,6 +15,12 @@ SPENT = "the run was started, and its answers stay as they are: begin a new proj
 def version(project: Project, form: Form) -> int:
     """The answers that the page showed when the form was filled in."""
     return forms.whole(form, "version", 0, 999_999)
+
+
+def require_shown(project: Project, form: Form) -> None:
+    """Changed where the page showed other answers than today's: what is done follows from them."""
+    if version(project, form) != project.version:
+        raise Changed
 
 
 def require_free(project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from .project import Project
@@ -11,6 +12,7 @@ from .words import exact
 STYLE, CLASSES, IMAGE = "style", "classes", "image"
 TOKEN = "inversion"  # the method that learns a style
 HELD_OUT = "0.2"
+YES = "--yes-public"
 QUICK = ["--rows", "synthetic,public_only", "--classifiers", "logistic,cnn", "--seeds", "1"]
 
 
@@ -72,7 +74,9 @@ def plan(project: Project, method: str) -> list[str]:
     return ["plan", *_of_a_run(project, method), *_time(project, method), "--odds", "--json"]
 
 
-def adapt(project: Project, method: str, found: dict[str, Any], anyway: bool) -> list[str]:
+def adapt(
+    project: Project, method: str, found: dict[str, Any], anyway: bool, yes: Path | None = None
+) -> list[str]:
     """The run that was planned: its steps are fixed as the plan found them.
 
     Args:
@@ -80,9 +84,13 @@ def adapt(project: Project, method: str, found: dict[str, Any], anyway: bool) ->
         method: The method that was chosen.
         found: What `plan` printed.
         anyway: The owner pays for a run that is forecast to learn nothing.
+        yes: A config with the class names that the owner said yes to, in place of a yes to
+            whatever is found there by then.
     """
     fixed = shlex.split(found.get("fixes") or "")
     needs = [one for one in found.get("needs", ()) if one != "--anyway" or anyway]
+    if yes is not None and YES in needs:
+        needs[needs.index(YES) : needs.index(YES) + 1] = ["--config", str(yes)]
     return ["adapt", *_of_a_run(project, method), *fixed, *needs, "-o", str(project.run)]
 
 

@@ -164,6 +164,12 @@ def current(project: Path, name: str, argv: Sequence[str]) -> Job | None:
     return found if found is not None and list(found.argv) == list(argv) else None
 
 
+def latest_on(project: Path, name: str, place: Path) -> Job | None:
+    """The newest job of that name on a folder: what it said of another one is of no use here."""
+    found = [job for job in jobs_of(project, name) if list(job.argv[1:2]) == [str(place)]]
+    return found[-1] if found else None
+
+
 def start(project: Path, name: str, argv: Sequence[str]) -> Job:
     """Starts a verb in the project's folder.
 

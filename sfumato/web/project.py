@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,15 +98,33 @@ class Project:
         now = {**self.answers, **answers}
         now = {name: value for name, value in now.items() if value is not None}
         place = self.folder / f"answers-{version + 1:06d}.json"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        try:
-            with open(os.open(place, flags, 0o600), "w") as stream:
-                json.dump(now, stream)
-        except FileExistsError:
-            raise Changed from None
+        if not _write_new(place, now):
+            raise Changed
         for old in range(max(0, version - KEPT), version - KEPT + 1):
             (self.folder / f"answers-{old:06d}.json").unlink(missing_ok=True)
         return Project(self.folder, version + 1, now)
+
+
+def _write_new(place: Path, answers: Mapping[str, Any]) -> bool:
+    """Writes them whole or not at all; False where somebody was quicker."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    part = place.with_name(f"{place.name}.{secrets.token_hex(4)}")
+    try:
+        with open(os.open(part, flags, 0o600), "w") as stream:
+            json.dump(answers, stream)
+        try:
+            os.link(part, place)  # unlike a renaming, it takes nothing's place
+        except FileExistsError:
+            return False
+        except OSError:  # a disk without hard links
+            try:
+                os.close(os.open(place, flags, 0o600))
+            except FileExistsError:
+                return False
+            os.replace(part, place)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
 
 
 def open_project(top: Path, name: str) -> Project | None:

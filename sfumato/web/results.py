@@ -7,7 +7,9 @@ that an owner asks for.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +46,8 @@ def pace(project: Project) -> Pace:
         if not found.get("step"):
             return Pace()
         rate = "" if found["rate"] is None else f"{found['rate']:.1f}"
-        spent, of = round(float(found["epsilon"]), 2), round(float(found["of"]), 2)
+        of = float(found["of"])  # as charged; what is spent so far is never said to be less
+        spent = min(math.ceil(100 * float(found["epsilon"])) / 100, of)
         over = found["ended"] and (project.finished or int(found["step"]) >= int(found["steps"]))
         left = "none" if over else "" if found["ended"] else str(found["left"] or "")
         return Pace(int(found["step"]), int(found["steps"]), spent, of, rate, left)
@@ -157,6 +160,16 @@ def ticks(job: Job | None) -> list[tuple[bool, str]]:
     """(Passed, what) of every check of `verify`."""
     lines = [] if job is None else job.out().splitlines()
     return [(m[1] == "ok  ", m[2]) for line in lines if (m := TICK.fullmatch(line))]
+
+
+def signed(project: Project) -> dict[str, Any]:
+    """Who signed the statement that is there now; nothing where nobody did."""
+    try:
+        own = hashlib.sha256((project.handed / "privacy.json").read_bytes()).hexdigest()
+    except OSError:
+        return {}
+    found = (as_json(place) for place in sorted(project.folder.glob("signed*.json")))
+    return next((one for one in found if one.get("sha256") == own), {})
 
 
 def odds(project: Project) -> dict[str, str]:

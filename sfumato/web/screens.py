@@ -8,6 +8,7 @@ from typing import Any
 
 from . import class_words, commands, digits, jobs, results, standing
 from .commands import CLASSES, IMAGE, STYLE, TOKEN
+from .jobs import Job
 from .project import Project, all_projects
 from .words import GROUPS, RATES, odds_in_words, proposed_delta, stage
 
@@ -71,6 +72,8 @@ def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
     argv = commands.look(project)
     job = jobs.current(project.folder, "look", argv)
     sheet = jobs.latest(project.folder, "sheet")
+    if sheet is not None and list(sheet.argv) != commands.sheet(project, sheet.number):
+        sheet = None  # of another folder
     return {
         "job": job,
         "facts": None if job is None else job.facts(),
@@ -82,13 +85,11 @@ def _images(project: Project, _: dict[str, Any]) -> dict[str, Any]:
 
 
 def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
-    spent, run = (
-        jobs.current(project.folder, "spent", commands.spent(project)),
-        standing.running(project),
-    )
-    late = spent is not None and run is not None and run.started > spent.started
+    spent = jobs.current(project.folder, "spent", commands.spent(project))
+    others = all_projects(project.folder.parent)
+    late = spent is not None and any(standing.charges_after(one, spent.started) for one in others)
     if late and spent is not None and spent.state != jobs.RUNNING:
-        spent = None  # it knows nothing of the run
+        spent = None  # it knows nothing of that run
     own = None if spent is None else spent.facts()
     known = project.said("delta") or (own or {}).get("delta")
     delta = known or proposed_delta(_n_units(project))
@@ -103,9 +104,16 @@ def _promise(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "spent": spent,
         "none_spent": spent is not None and "there is no ledger yet" in spent.error(),
         "own": own,
-        "cap": jobs.latest(project.folder, "cap"),
+        "cap": _cap_of(project),
         "command": jobs.shell(commands.spent(project)),
     }
+
+
+def _cap_of(project: Project) -> Job | None:
+    """The newest job that capped these images."""
+    job = jobs.latest(project.folder, "cap")
+    said = None if job is None else commands.cap(project, float(job.argv[3]))
+    return job if job is not None and list(job.argv) == said else None
 
 
 def _n_units(project: Project) -> int:
@@ -196,7 +204,10 @@ def _others(project: Project) -> list[dict[str, Any]]:
 
 
 def _hand_over(project: Project, _: dict[str, Any]) -> dict[str, Any]:
-    release, check = (jobs.latest(project.folder, name) for name in ("release", "verify"))
+    release, check, dry, push = (
+        jobs.latest_on(project.folder, name, project.handed)
+        for name in ("release", "verify", "push-dry", "push")
+    )
     built = (project.handed / "privacy.json").exists()
     readme = project.handed / "README.md"
     text = readme.read_text("utf-8") if built and readme.exists() else ""
@@ -206,13 +217,13 @@ def _hand_over(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "release": release,
         "check": check,
         "export": jobs.latest(project.folder, "export"),
-        "dry": jobs.latest(project.folder, "push-dry"),
-        "push": jobs.latest(project.folder, "push"),
+        "dry": dry,
+        "push": push,
         "built": built,
         "ticks": results.ticks(check),
         "passed": passed,
         "loading": loading[1] if loading else "",
-        "signed": results.as_json(project.folder / "signed.json"),
+        "signed": results.signed(project),
         "command": jobs.shell(commands.release(project, "", "")),
         "check_command": jobs.shell(commands.verify(project)),
     }

@@ -37,6 +37,23 @@ def begun(project: Project) -> bool:
     return project.charged or (job is not None and job.state in (jobs.RUNNING, jobs.DONE))
 
 
+def charges_after(project: Project, moment: float) -> bool:
+    """Whether the project's run was charged after a moment, or may be yet, as far as files tell.
+
+    Args:
+        project: Any project: its images may be another's, too.
+        moment: Seconds since the epoch.
+    """
+    job = jobs.latest(project.folder, "adapt")
+    if job is None or job.started > moment:
+        return job is not None
+    try:
+        # made once, right after the charge
+        return (project.run / "active.lock").stat().st_mtime > moment
+    except OSError:
+        return job.state == jobs.RUNNING
+
+
 def plan_job(project: Project, method: str) -> Job | None:
     """The newest plan of that method, if it is that of today's answers."""
     return jobs.current(project.folder, f"plan-{method}", commands.plan(project, method))

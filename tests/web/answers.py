@@ -8,7 +8,13 @@ import time
 from sfumato.web.project import open_project
 
 PLANNED = {
-    "plan": {"epsilon": 4.0, "noise_multiplier": 1.0, "steps": 5, "trainable": 10},
+    "plan": {
+        "classes": ["a", "b"],
+        "epsilon": 4.0,
+        "noise_multiplier": 1.0,
+        "steps": 5,
+        "trainable": 10,
+    },
     "estimate": {"seconds": 1.0, "peak_bytes": 1.0},
     "outlook": None,
     "public": {"classes": "a, b"},

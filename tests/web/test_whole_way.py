@@ -34,7 +34,7 @@ def test_the_whole_way(make, tmp_path, tiny_images, tiny_base, ledger_of_the_tes
     assert browser.get(f"/{project}/promise").url.path.endswith("images")
 
     refused = browser.post(do + "answers", what="classes", aside="yes")
-    assert refused.status_code == 400 and "nobody answered" in refused.text
+    assert refused.status_code == 400 and "Nobody answered" in refused.text
     page = browser.post(do + "answers", what="classes", unit="image", aside="yes")
     assert page.url.path.endswith("promise"), page.text
     browser.wait(project, "split"), browser.wait(project, "spent")
@@ -159,7 +159,8 @@ def test_a_run_that_is_paused_and_one_that_is_killed_go_on(make, tiny_images, ti
     opened(browser, project).change(browser.version(project), **how)
     argv = commands.plan(opened(browser, project), "attention")
     fixes = "--steps 400 --expected-batch-size 8 --checkpointing-steps 20"
-    done(browser, project, "plan-attention", argv, PLANNED | {"fixes": fixes})
+    plan = PLANNED["plan"] | {"classes": sorted(place.name for place in tiny_images.iterdir())}
+    done(browser, project, "plan-attention", argv, PLANNED | {"fixes": fixes, "plan": plan})
     browser.post(do + "run", public="yes")
     assert browser.post(do + "run", public="yes").status_code in (400, 409)  # once
 
