@@ -11,7 +11,7 @@ from typing import Any
 
 import dp_accounting as dp
 
-from sfumato.privacy import accounting
+from sfumato.privacy import accounting, curves
 from sfumato.privacy import events as dp_events
 
 GRID = 1e-4  # of a plan that names none
@@ -43,12 +43,12 @@ def prices_of(
     try:
         parsed = dp_events.from_json(events)
         epsilon = accounting.epsilon_of(parsed, delta, relation, grid)
-        curve = accounting.curve(parsed, relation, grid=grid, floor=DELTA_FLOOR)
+        curve = curves.curve(parsed, relation, grid=grid, floor=DELTA_FLOOR)
         figures = {
             "epsilon": epsilon,
             "curve": [[float(e), float(d)] for e, d in curve],
-            "mu": accounting.dominating_mu(curve, DELTA_FLOOR),
-            "attack_success": accounting.attack_success(parsed, relation, grid=grid),
+            "mu": curves.dominating_mu(curve, DELTA_FLOOR),
+            "attack_success": curves.attack_success(parsed, relation, grid=grid),
         }
     except ValueError:
         raise
