@@ -127,8 +127,14 @@ class Accountant(pld.PLDAccountant):
         """Epsilon at `target_delta`, with the price of integer noise (`DISCRETENESS`)."""
         return super().get_epsilon(target_delta * (1 - DISCRETENESS)) + DISCRETENESS
 
-    def get_delta(self, target_epsilon: float) -> float:
-        """Delta at `target_epsilon`, with the price of integer noise (`DISCRETENESS`)."""
+    def get_delta(self, target_epsilon: Any) -> Any:
+        """Delta at `target_epsilon`, or at each of an ascending array in one pass over the losses.
+
+        With the price of integer noise (`DISCRETENESS`).
+
+        Returns:
+            A float, or as many.
+        """
         return super().get_delta(target_epsilon - DISCRETENESS) * (1 + DISCRETENESS)
 
 
@@ -455,8 +461,8 @@ def curve(
     epsilons = np.linspace(0.0, accountant.get_epsilon(floor), points)
     up = Context(prec=6, rounding=ROUND_CEILING)
     return [
-        (float(e), min(float(up.create_decimal(Decimal(float(accountant.get_delta(e))))), 1.0))
-        for e in epsilons
+        (float(e), min(float(up.create_decimal(Decimal(float(delta)))), 1.0))
+        for e, delta in zip(epsilons, accountant.get_delta(epsilons), strict=True)
     ]
 
 

@@ -149,7 +149,7 @@ def record_groups(
     return table if len(table) > 1 else None
 
 
-@lru_cache(maxsize=64)  # priced when the certificate is made, and again when it is checked
+@lru_cache(maxsize=1024)  # priced when the certificate is made, and again when it is checked
 def _together(events: tuple[Any, ...], k: int, delta: float, relation: str) -> float:
     """Epsilon of k records together, rounded up; an error of BEYOND where it is not resolved."""
     accountant = accounting.Accountant(NEIGHBOURS[relation], group_grid(events, k))
