@@ -121,6 +121,7 @@ def rows(args):
             yield {
                 "data": args.data,
                 "base": args.base,
+                "base_digest": plan.base_digest,
                 "epsilon": plan.epsilon,
                 "units": plan.n_units,
                 "options": json.loads(args.options),

@@ -30,7 +30,7 @@ from sfumato.evaluation.classifiers import train_classifier
 from sfumato.evaluation.distances import frechet_distance
 from sfumato.evaluation.features import classifier_features
 from sfumato.options import Sampling
-from sfumato.privacy import accounting
+from sfumato.privacy import calibration
 from sfumato.privacy.mechanisms.histogram import NAME, VoteHistogram
 from sfumato.privacy.random.keys import RunKey
 from sfumato.privacy.random.noise import noisy_vector
@@ -244,7 +244,7 @@ def main() -> None:
         if (args.garments or "garments" not in bases) and (args.packages or name != "animals")
     ]
     noise = {
-        epsilon: accounting.calibrate((), 1.0, 1, epsilon, min(1e-5, args.n**-1.5))
+        epsilon: calibration.calibrate((), 1.0, 1, epsilon, min(1e-5, args.n**-1.5))
         for epsilon in map(float, args.epsilon.split(","))
     }
     for name, bases in asked:

@@ -90,8 +90,8 @@ def of_each(style, each: int):
 
 def noise_for(epsilon: float, n: int, relation: str) -> float:
     """Noise multiplier of one Gaussian mechanism at delta = min(1e-5, n^-1.5)."""
-    from sfumato.privacy import accounting
+    from sfumato.privacy import accounting, calibration
 
-    return accounting.calibrate(
+    return calibration.calibrate(
         (), 1.0, 1, epsilon, min(1e-5, n**-1.5), relation, accounting.PLANNING_GRID
     )

@@ -26,7 +26,7 @@ import numpy as np
 
 from sfumato.errors import SfumatoError
 from sfumato.planning.prepare import default_schedule
-from sfumato.privacy import accounting
+from sfumato.privacy import accounting, calibration, curves
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.mechanisms.votes import Probe
 from sfumato.privacy.plan import CLIPPINGS, Plan, make_plan
@@ -139,9 +139,13 @@ def share_prices() -> None:
     """Calibration, prices and the verifier's accountant are kept by what they are a function of:
     plans that share events share them.
     """
-    accounting.calibrate = lru_cache(64)(accounting.calibrate)
-    for name in ("epsilon_of", "curve", "attack_success", "rdp_epsilon"):
-        setattr(accounting, name, lru_cache(64)(getattr(accounting, name)))
+    calibration.calibrate = lru_cache(64)(calibration.calibrate)
+    for module, names in (
+        (accounting, ("epsilon_of", "rdp_epsilon")),
+        (curves, ("curve", "attack_success")),
+    ):
+        for name in names:
+            setattr(module, name, lru_cache(64)(getattr(module, name)))
     prices.record_groups = consistency.record_groups = lru_cache(64)(
         timed(prices.record_groups, "k_table")
     )

@@ -65,7 +65,8 @@ def main() -> None:
         "--results",
         type=Path,
         default=RESULTS,
-        help="folder of engine*.jsonl, scaling*.jsonl and protocol*.jsonl",
+        help="folder of engine*.jsonl (but -quick, of another machine), scaling*.jsonl and"
+        " protocol*.jsonl",
     )
     folder = parser.parse_args().results
     plt.rcParams.update(
@@ -105,7 +106,8 @@ def main() -> None:
 
 
 def read(folder: Path, stem: str) -> list[dict[str, Any]]:
-    files = sorted(folder.glob(f"{stem}*.jsonl"))
+    # small rows of another machine do not stand between those of one
+    files = [f for f in sorted(folder.glob(f"{stem}*.jsonl")) if not f.stem.endswith("-quick")]
     return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
 
 

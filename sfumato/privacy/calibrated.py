@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from sfumato.privacy import accounting
+from sfumato.privacy import calibration
 from sfumato.privacy.events import Event
 from sfumato.privacy.mechanisms.base_vote import BaseVote
 from sfumato.privacy.mechanisms.moments import Moments
@@ -30,14 +30,14 @@ def calibrated_probe(
         *one_shot_events(asked.histogram_noise_multiplier, None, asked.n_units),
     )
     total = asked.steps + asked.retry_steps
-    before = accounting.calibrate(others, asked.sampling_rate, total, *terms)
+    before = calibration.calibrate(others, asked.sampling_rate, total, *terms)
     probe = replace(probe, noise_before=before)
     if probe.noise_multiplier is not None:
         return probe
     event = partial(probe_event, probe, asked.n_units)
     training = last(before * (1 + asked.probe_share))
     return replace(
-        probe, noise_multiplier=accounting.calibrate_probe(others, event, training, *terms)
+        probe, noise_multiplier=calibration.calibrate_probe(others, event, training, *terms)
     )
 
 
@@ -46,8 +46,8 @@ def calibrated_vote(asked: Request, vote: BaseVote, grid: float) -> BaseVote:
     terms = (asked.delta, asked.relation, grid)
     total = asked.steps + asked.retry_steps
     others = one_shot_events(asked.histogram_noise_multiplier, None, asked.n_units)
-    before = accounting.calibrate(others, asked.sampling_rate, total, asked.epsilon, *terms)
-    own = accounting.calibrate((), 1.0, 1, asked.base_vote_epsilon, *terms)
+    before = calibration.calibrate(others, asked.sampling_rate, total, asked.epsilon, *terms)
+    own = calibration.calibrate((), 1.0, 1, asked.base_vote_epsilon, *terms)
     return replace(vote, noise_multiplier=own, noise_before=before)
 
 
@@ -74,7 +74,7 @@ def calibrated_moments(
         *one_shot_events(asked.histogram_noise_multiplier, None, asked.n_units),
     )
     total = asked.steps + asked.retry_steps
-    before = accounting.calibrate(others, asked.sampling_rate, total, *terms)
+    before = calibration.calibrate(others, asked.sampling_rate, total, *terms)
 
     def event(noise_multiplier: float) -> Event:
         (found,) = moments_events(replace(moments, noise_multiplier=noise_multiplier))
@@ -82,7 +82,7 @@ def calibrated_moments(
 
     training = last(before * (1 + asked.moments_share))
     try:
-        noise = accounting.calibrate_probe(others, event, training, *terms)
+        noise = calibration.calibrate_probe(others, event, training, *terms)
     except ValueError as error:
         raise ValueError(
             "no class moments are cheap enough for this share of the budget: raise"

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from sfumato.privacy import accounting, checks, clipping, events
+from sfumato.privacy import accounting, calibration, checks, clipping, events
 from sfumato.privacy.calibrated import calibrated_moments, calibrated_probe, calibrated_vote
 from sfumato.privacy.events import Event
 from sfumato.privacy.fields import Fields
@@ -302,7 +302,7 @@ def make_plan(request: Request) -> Plan:
         moments = calibrated_moments(asked, moments, checked.grid, last)
         draft = partial(draft, moments=moments)
     one_shot = (*votes, *beside, *moments_events(moments))
-    noise_multiplier = accounting.calibrate(
+    noise_multiplier = calibration.calibrate(
         one_shot, rate, total, checked.epsilon_target, asked.delta, asked.relation, checked.grid
     )
     all_events = (*one_shot, last(noise_multiplier))

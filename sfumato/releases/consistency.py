@@ -292,7 +292,7 @@ def check_page(facts: dict[str, Any], text: str) -> Iterator[Check]:
         len(texts) == len(values)
         and all(
             math.isclose(
-                float(t.strip(" %").replace(",", "")),
+                float(t.strip("> %").replace(",", "")),
                 float(v),
                 rel_tol=1e-4,
                 abs_tol=0.0101 * ("%" in t),

@@ -11,7 +11,7 @@ from typing import Any
 
 import dp_accounting as dp
 
-from sfumato.privacy import accounting
+from sfumato.privacy import accounting, curves
 from sfumato.privacy import events as dp_events
 
 GRID = 1e-4  # of a plan that names none
@@ -43,12 +43,12 @@ def prices_of(
     try:
         parsed = dp_events.from_json(events)
         epsilon = accounting.epsilon_of(parsed, delta, relation, grid)
-        curve = accounting.curve(parsed, relation, grid=grid, floor=DELTA_FLOOR)
+        curve = curves.curve(parsed, relation, grid=grid, floor=DELTA_FLOOR)
         figures = {
             "epsilon": epsilon,
             "curve": [[float(e), float(d)] for e, d in curve],
-            "mu": accounting.dominating_mu(curve, DELTA_FLOOR),
-            "attack_success": accounting.attack_success(parsed, relation, grid=grid),
+            "mu": curves.dominating_mu(curve, DELTA_FLOOR),
+            "attack_success": curves.attack_success(parsed, relation, grid=grid),
         }
     except ValueError:
         raise
@@ -149,7 +149,7 @@ def record_groups(
     return table if len(table) > 1 else None
 
 
-@lru_cache(maxsize=64)  # priced when the certificate is made, and again when it is checked
+@lru_cache(maxsize=1024)  # priced when the certificate is made, and again when it is checked
 def _together(events: tuple[Any, ...], k: int, delta: float, relation: str) -> float:
     """Epsilon of k records together, rounded up; an error of BEYOND where it is not resolved."""
     accountant = accounting.Accountant(NEIGHBOURS[relation], group_grid(events, k))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import SfumatoError
 from ..options.privacy import usual_delta
-from ..privacy import accounting
+from ..privacy import accounting, calibration
 from ..privacy import events as dp_events
 from ..privacy.ledger.entries import Charge, Charged, Planned
 from ..privacy.ledger.rows import canonical
@@ -42,7 +42,7 @@ def priced(
     """
     delta, relation = terms["delta"], terms["relation"]
     try:
-        noise = accounting.calibrate((), 1.0, count, epsilon, delta, relation)
+        noise = calibration.calibrate((), 1.0, count, epsilon, delta, relation)
         event = dp_events.Gaussian(noise, count)
         return event, accounting.epsilon_of((event,), delta, relation)
     except (ValueError, TypeError) as error:

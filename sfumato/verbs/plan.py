@@ -30,7 +30,7 @@ from ..planning.task import GROUPS, Task, task_of
 from ..planning.timing import fixed_seconds, short_of_usual
 from ..planning.told import Told, told
 from ..planning.warnings import remarks_on
-from ..privacy.accounting import attack_success
+from ..privacy.curves import attack_success
 from ..privacy.ledger.ledger import Ledger
 from ..privacy.plan import Plan
 from ..records import RecordSet, sizes_of

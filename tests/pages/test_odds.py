@@ -12,8 +12,9 @@ from sfumato.pages.odds import (
     gaussian_mu,
     percent_up,
 )
-from sfumato.privacy.accounting import attack_success, epsilon_of
-from sfumato.privacy.accounting import gaussian_mu as accountants_mu
+from sfumato.privacy.accounting import epsilon_of
+from sfumato.privacy.curves import attack_success
+from sfumato.privacy.curves import gaussian_mu as accountants_mu
 from sfumato.privacy.events import Gaussian, PoissonGaussian
 
 DELTA = 1e-5

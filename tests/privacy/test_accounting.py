@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import dp_accounting
@@ -12,8 +11,9 @@ from dp_accounting import pld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfumato.privacy import accounting
-from sfumato.privacy.accounting import calibrate, epsilon_of, exact_epsilon
+from sfumato.privacy import accounting, calibration, curves
+from sfumato.privacy.accounting import epsilon_of, exact_epsilon
+from sfumato.privacy.calibration import calibrate
 from sfumato.privacy.events import Gaussian, Laplace, PoissonGaussian
 from sfumato.releases import verify_privacy
 
@@ -131,7 +131,7 @@ def test_fixed_events_alone_reach_the_target():
 def test_unreachable_targets_say_what_would_help():
     with pytest.raises(ValueError, match="raise epsilon or delta"):
         calibrate((), 1.0, 10000, 0.001, 1e-6, grid=1e-3)
-    assert calibrate((), 0.05, 10, 400, DELTA, grid=1e-2) == accounting.MIN_NOISE
+    assert calibrate((), 0.05, 10, 400, DELTA, grid=1e-2) == calibration.MIN_NOISE
 
 
 @pytest.mark.parametrize("relation", ["zero-out", "add-remove"])
@@ -178,64 +178,6 @@ def test_zero_out_costs_what_add_remove_does():
         assert exact_epsilon(some, DELTA, "zero-out", 1e-3) == near(
             exact_epsilon(some, DELTA, "add-remove", 1e-3), 1e-4
         )
-
-
-@pytest.mark.parametrize(
-    "mu, epsilon, rate",
-    [
-        (0.25, 0.9263, 1.89),
-        (0.5, 1.9931, 3.39),
-        (1, 4.3772, 9.24),
-        (2, 9.9973, 37.2),
-        (3, 16.6755, 75.0),
-    ],
-)
-def test_mu_oracles(mu, epsilon, rate):
-    assert accounting.gaussian_delta(mu, epsilon) == near(DELTA, 1e-3)
-    assert accounting.gaussian_mu(epsilon, DELTA) == near(mu, 1e-4)
-    success = accounting.attack_success([Gaussian(1 / mu)], grid=1e-3)
-    assert success["0.01"] * 100 == near(rate, 6e-3)
-    assert accounting.dominating_mu(accounting.curve([Gaussian(1 / mu)], grid=1e-3)) == near(
-        mu, 5e-3
-    )
-
-
-def test_curve_mu_and_attack_success_of_the_reference_run():
-    points = accounting.curve([REFERENCE[1]])
-    assert len(points) == 64 and points[0][0] == 0.0
-    assert all(a[0] < b[0] and a[1] >= b[1] for a, b in itertools.pairwise(points))
-    assert points[-1][1] == near(1e-9)
-    assert accounting.dominating_mu(points) == near(0.2687)
-    success = accounting.attack_success([REFERENCE[1]])
-    assert success == {
-        "0.001": near(0.0024, 0.03),
-        "0.01": near(0.0198, 6e-3),
-        "0.1": near(0.155, 5e-3),
-    }
-
-
-@pytest.mark.parametrize(
-    "some", [[PoissonGaussian(0.05, 2.0, 400)], [FAST[10]], [Gaussian(3), Laplace(0.1)]]
-)
-def test_mu_dominates_the_whole_curve(some):
-    """Matched at one delta only, or rounded down, it would promise less than can be found."""
-    points = accounting.curve(some, grid=1e-3)
-    mu = accounting.dominating_mu(points)
-    for epsilon, delta in points:
-        assert delta < 1e-9 * (1 - 1e-6) or accounting.gaussian_delta(mu, epsilon) >= delta
-    lower = [
-        accounting.gaussian_delta(mu - 1e-4, epsilon) < delta
-        for epsilon, delta in points
-        if delta < 1
-    ]
-    assert any(lower)  # and no more than that
-
-
-@pytest.mark.slow
-def test_curve_mu_and_attack_success_at_ten():
-    assert accounting.dominating_mu(accounting.curve([REFERENCE[10]])) == near(2.0356)
-    success = accounting.attack_success([REFERENCE[10]])
-    assert success == {"0.001": near(0.126, 5e-3), "0.01": near(0.346, 5e-3), "0.1": near(0.736)}
 
 
 @settings(deadline=None)
@@ -291,7 +233,7 @@ def test_a_figure_is_computed_once_and_is_that_of_its_own_question(monkeypatch):
     accounting._known_epsilon.cache_clear()
     found = [exact_epsilon(*question) for question in (asked, *others)]
     assert len(set(found)) == len(found)
-    monkeypatch.setattr(accounting, "_pld_of", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(accounting, "composed", lambda *_: pytest.fail("computed again"))
     assert [exact_epsilon(*question) for question in (asked, *others)] == found
 
 
@@ -313,7 +255,7 @@ def test_discreteness_is_in_every_figure():
     )
     extra = accounting.exact_epsilon(events, delta, grid=1e-3) - plain.get_epsilon(delta)
     assert 2.0**-40 <= extra < 2.0**-38
-    for epsilon, stated in accounting.curve(events, points=5, grid=1e-3):
+    for epsilon, stated in curves.curve(events, points=5, grid=1e-3):
         assert stated >= plain.get_delta(epsilon - 2.0**-40) * (1 + 2.0**-41)
     facts = {"accountant": {"grid": 1e-3}, "relation": "zero-out"}
     body = [

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sfumato.privacy import accounting
+from sfumato.privacy import curves
 from sfumato.privacy.events import Gaussian, PoissonGaussian
 from sfumato.privacy.mechanisms.mean import Aggregation
 from sfumato.privacy.plan import Plan, make_plan
@@ -47,7 +47,7 @@ def test_all_units_are_one_gaussian_at_the_analytic_sigma():
     assert made.events == (Gaussian(made.noise_multiplier),)
     assert abs(made.noise_multiplier - 3.7306) < 2e-3  # analytic Gaussian at epsilon 1, delta 1e-5
     assert made.epsilon <= 1.0 and made.recompute() == made.epsilon
-    assert accounting.gaussian_delta(1 / made.noise_multiplier, 1.0) <= 1e-5
+    assert curves.gaussian_delta(1 / made.noise_multiplier, 1.0) <= 1e-5
     assert made.epsilon_after(0) == made.epsilon_after(1) == made.epsilon
     assert made.noise_stddev == pytest.approx(0.2 * made.noise_multiplier)
 

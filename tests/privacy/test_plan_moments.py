@@ -11,7 +11,7 @@ import dp_accounting as dp
 import pytest
 from dp_accounting.pld import PLDAccountant
 
-from sfumato.privacy import accounting
+from sfumato.privacy import calibration
 from sfumato.privacy.events import Gaussian, PoissonGaussian
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.mechanisms.moments import Moments
@@ -101,7 +101,7 @@ def test_a_share_that_pays_for_nothing_is_refused(monkeypatch):
     def none(*given):
         raise ValueError("no probe")
 
-    monkeypatch.setattr(accounting, "calibrate_probe", none)
+    monkeypatch.setattr(calibration, "calibrate_probe", none)
     with pytest.raises(ValueError, match="raise --warm-up-share"):
         plan()
 

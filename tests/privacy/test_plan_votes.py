@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from sfumato.privacy import accounting
+from sfumato.privacy import curves
 from sfumato.privacy.events import Gaussian
 from sfumato.privacy.mechanisms.histogram import VoteHistogram
 from sfumato.privacy.plan import Plan, make_plan
@@ -49,7 +49,7 @@ def test_rounds_compose_to_one_gaussian_of_the_root_of_their_number():
     assert made.epsilon <= 1.0 and made.recompute() == made.epsilon
     # nine rounds at sigma are one at sigma / 3: analytic Gaussian at epsilon 1, delta 1e-5
     assert made.noise_multiplier / 3 == pytest.approx(3.7306, rel=1e-3)
-    assert accounting.gaussian_delta(3 / made.noise_multiplier, 1.0) <= 1e-5
+    assert curves.gaussian_delta(3 / made.noise_multiplier, 1.0) <= 1e-5
 
 
 def test_the_reserve_is_billed_and_replace_one_doubles_once():

@@ -14,7 +14,7 @@ from sfumato import verbs
 from sfumato.errors import MachineError, SfumatoError
 from sfumato.methods import Attention, Lora
 from sfumato.options import Performance
-from sfumato.privacy import accounting
+from sfumato.privacy import curves
 from sfumato.releases import certificate, prices, verify
 from sfumato.runs import preflight
 from sfumato.runs.folder import PRICES
@@ -47,7 +47,7 @@ def charged(ledger):
 
 HARM = {
     "group table": (prices, "record_groups", TypeError("unsupported operand")),
-    "curve": (accounting, "curve", OverflowError("too large")),
+    "curve": (curves, "curve", OverflowError("too large")),
     "report": ("sfumato.releases.report", "render", KeyError("m")),
     "certificate": (
         certificate,

@@ -13,7 +13,7 @@ from ...compute import ranks
 from ...compute.device import held_bytes
 from ...errors import SfumatoError
 from ...options import parse
-from ...privacy.accounting import gaussian_mu
+from ...privacy.curves import gaussian_mu
 from ..interface import Prepared, Timed, Work
 from .adaptation import Evolving
 from .drawing import first, sampler_of, varied
