@@ -13,6 +13,8 @@ from sfumato.privacy.plan import make_plan as make_real_plan
 from sfumato.privacy.request import Request
 from sfumato.releases import certificate, prices, verify, write_release
 
+FINE_PRICES = True
+
 
 def test_certificate_carries_what_a_stranger_needs(kit, finished):
     claim = json.loads((finished / "privacy.json").read_text())

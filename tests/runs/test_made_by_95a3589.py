@@ -28,6 +28,8 @@ from sfumato.runs.facts import certificate_facts
 from sfumato.runs.folder import Run
 from sfumato.runs.looks import looks_since
 
+FINE_PRICES = True
+
 MADE = Path(__file__).with_name("made_by_95a3589")
 RUNS = ("saliency", "inversion", "lora", "overlap")
 SETTINGS = {"scheduler": "x", "steps": 3, "n": 6, "resolution": 16, "class_shares": "uniform"}
