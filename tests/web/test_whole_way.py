@@ -191,6 +191,6 @@ def test_a_run_that_is_paused_and_one_that_is_killed_go_on(make, tiny_images, ti
     # another studio, later, finds it and goes on
     later = make(tiny_images.parent, top=browser.studio.top).enter()
     later.post(do + "resume")
-    job = later.wait(project, "resume")
+    job = later.wait(project, "resume", 900)  # most of the steps, on a busy machine, too
     assert job.number == 2 and job.state == jobs.DONE, job.said()
     assert "The run is finished" in later.get(f"/{project}/run").text
