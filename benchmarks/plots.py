@@ -267,7 +267,7 @@ def told(row: dict[str, Any]) -> tuple[str, ...]:
 
 def protocol(rows: list[dict[str, Any]], file: Path) -> None:
     """A panel per data set, base and method: a dot per run, a line through the means of equal rows
-    and classifiers.
+    and classifiers, of one copy of the base and one delta.
     """
     kinds = list(dict.fromkeys(told(row)[:3] for row in rows))
     judges = list(dict.fromkeys(told(row)[3] for row in rows))
@@ -278,9 +278,6 @@ def protocol(rows: list[dict[str, Any]], file: Path) -> None:
         for (name, (colour, mark)), judged in product(ROWS.items(), judges):
             same = [row for row in own if told(row)[3] == judged and name in row["mean"]]
             found = [(row["settings"]["epsilon"], row["mean"][name]["all"]) for row in same]
-            means = [
-                (e, mean(y for x, y in found if x == e)) for e in sorted({x for x, _ in found})
-            ]
             if found:
                 # Filled and drawn through: the first kind of classifiers; hollow and dashed:
                 # others.
@@ -289,12 +286,13 @@ def protocol(rows: list[dict[str, Any]], file: Path) -> None:
                     "markerfacecolor": colour if judged == judges[0] else "white",
                 }
                 panel.plot(*zip(*found), mark, markersize=4.5, label=f"{name}: {judged}", **look)
-                panel.plot(
-                    *zip(*means),
-                    color=colour,
-                    linewidth=1.2,
-                    linestyle="-" if judged == judges[0] else "--",
-                )
+                for alike in {terms(row) for row in same}:
+                    panel.plot(
+                        *zip(*means_of([row for row in same if terms(row) == alike], name)),
+                        color=colour,
+                        linewidth=1.2,
+                        linestyle="-" if judged == judges[0] else "--",
+                    )
         # One scale for all panels of a data set.
         reached = [
             row["mean"][name]["all"]
@@ -328,6 +326,17 @@ def protocol(rows: list[dict[str, Any]], file: Path) -> None:
     )
     figure.savefig(file, dpi=100)
     plt.close(figure)
+
+
+def terms(row: dict[str, Any]) -> tuple[str, float]:
+    """What runs over several epsilons have in common."""
+    return row["settings"]["base_digest"], row["settings"]["delta"]
+
+
+def means_of(rows: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """Mean accuracy at each epsilon."""
+    found = [(row["settings"]["epsilon"], row["mean"][name]["all"]) for row in rows]
+    return [(e, mean(y for x, y in found if x == e)) for e in sorted({x for x, _ in found})]
 
 
 def samples(rows: list[dict[str, Any]], folder: Path) -> None:

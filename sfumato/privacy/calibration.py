@@ -48,8 +48,7 @@ def calibrate(
 
     Returns:
         The noise multiplier, rounded up to 4 decimals and never below 0.2 (where it is 0.2, the
-        cost may
-        be lower than the target).
+        cost may be lower than the target).
 
     Raises:
         ValueError: The other events alone reach the target, or no noise multiplier up to 10,000
@@ -137,8 +136,7 @@ def calibrate_probe(
 
     Returns:
         The noise multiplier, rounded up to 2 decimals and at least 1. Less would buy nothing: at 1
-        the
-        noise is already far below what the scores differ by.
+        the noise is already far below what the scores differ by.
 
     Raises:
         ValueError: No noise multiplier up to 10,000 is enough.
