@@ -133,6 +133,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--sampler-steps", type=int, default=10)
     parser.add_argument(
+        "--class-moments",
+        type=int,
+        default=0,
+        help="as of `synthesize`, of runs with class moments (default: 0)",
+    )
+    parser.add_argument(
         "--rows", type=some, default=list(ROWS[:3]), help=f"some of {', '.join(ROWS)}"
     )
     parser.add_argument(
@@ -297,6 +303,8 @@ def synthesis(args: argparse.Namespace) -> dict:
         "sampler_steps": sampling.steps,
         "guidance": sampling.guidance_scale,
         "public_seed": sampling.seed,
+        # lines of before have no such setting
+        **({"class_moments": args.class_moments} if args.class_moments else {}),
     }
 
 
@@ -325,7 +333,8 @@ def measure(
     name = f"{adapting['data']}-{Path(adapting['base']).name}-epsilon-{adapting['epsilon']:g}"
     folder = args.work.resolve() / f"{name}-{adapting['method_name']}-{short(adapting)}"
     made, shown = folder / f"images-{short(drawing)}", None
-    control = folder / f"control-{short(drawing)}"
+    plain = {name: value for name, value in drawing.items() if name != "class_moments"}
+    control = folder / f"control-{short(plain)}"
     stages = {
         "adapt": stage("adapt", folder, adapting | {"source": str(args.source.resolve())}),
         "synthesize": stage("synthesize", made, drawing | {"run": str(folder / "run")}),
@@ -337,7 +346,7 @@ def measure(
         }
         wanted = (
             of_base
-            | drawing
+            | plain
             | {
                 "public": args.public and str(args.public.resolve()),
                 "resolution": resolution,
@@ -346,7 +355,7 @@ def measure(
         shown = args.work.resolve() / f"public-{short(wanted)}"
         stages["public"] = stage("public", shown, wanted | {"run": str(folder / "run")})
     if "non_private" in judged["rows"]:
-        stages["control"] = stage("control", control, drawing | {"run": str(folder / "run")})
+        stages["control"] = stage("control", control, plain | {"run": str(folder / "run")})
     held_out = test.images(np.arange(test.n), resolution), test.labels
     classes = len(private.classes)
     own = images_of(made / "release", private.classes, resolution, "train")

@@ -106,7 +106,15 @@ def adapt(
 
 
 def synthesize(
-    folder: Path, *, run, images, scheduler, sampler_steps, guidance, public_seed
+    folder: Path,
+    *,
+    run,
+    images,
+    scheduler,
+    sampler_steps,
+    guidance,
+    public_seed,
+    class_moments=0,
 ) -> dict:
     from shutil import rmtree
 
@@ -115,7 +123,7 @@ def synthesize(
 
     # of a stage that was stopped before its facts were written
     rmtree(folder / "release", ignore_errors=True)
-    sampling = sampling_of(scheduler, sampler_steps, guidance, public_seed)
+    sampling = sampling_of(scheduler, sampler_steps, guidance, public_seed, class_moments)
     release = verbs.release(verbs.synthesize(run, images, folder / "release", sampling=sampling))
     if not verbs.verify(release).ok:
         raise SfumatoError(f"{release} does not verify: please report this")
@@ -172,10 +180,13 @@ def control(folder: Path, *, run, images, scheduler, sampler_steps, guidance, pu
     return {"source": "the run's recipe without clipping and noise"}
 
 
-def sampling_of(scheduler: str, steps: int, guidance: float, seed: int):
+def sampling_of(
+    scheduler: str, steps: int, guidance: float, seed: int, class_moments: int = 0
+):
     from sfumato.options import Sampling
 
-    return Sampling(scheduler=scheduler, steps=steps, guidance_scale=guidance, seed=seed)
+    own = {"guidance_scale": guidance, "seed": seed, "class_moments": class_moments}
+    return Sampling(scheduler=scheduler, steps=steps, **own)
 
 
 STAGES = {"adapt": adapt, "synthesize": synthesize, "public": public, "control": control}

@@ -34,7 +34,7 @@ def sums(round_: int, sigma: float = 2.0) -> OneShot:
     label = np.arange(len(latents)) % CLASSES
     label[1:3] = 1
     means = rng.standard_normal((CLASSES, SIZE))
-    own = Moments(CLASSES, SIZE, 2, (1.5, 0.7), (4.0,) * CLASSES, sigma)
+    own = Moments(CLASSES, SIZE, 2, (1.5, 0.7), (4.0,) * CLASSES, sigma, counting=0.3)
 
     def release(data: Any, key: RunKey) -> np.ndarray:
         if data is None:

@@ -168,4 +168,11 @@ class Sampling(Options):
         1.0, "Classifier-free guidance: 1 is none; above 1 needs `adapt --caption-dropout`."
     )
     seed: int = option(0, "Public seed: image i has the seed hash(seed, i).")
+    class_moments: int | None = option(
+        None,
+        "Pictures a class, drawn first, from whose moments all are moved to the noisy class moments"
+        " that the run paid for (--warm-up means); 0 leaves pictures as they are drawn (default:"
+        " 500 on bases of up to 64 pixels, else 0).",
+        least=0,
+    )
     batch: int = option(512, "Images drawn at a time.", least=1)

@@ -13,6 +13,7 @@ from sfumato.releases.draft import CERTIFICATE, drafted_files, files_digest, wri
 from sfumato.releases.facts import CertificateFacts, LedgerFacts
 from sfumato.releases.folder import finalise, write_release
 from sfumato.releases.marking import marked_png
+from sfumato.releases.moments import moved_facts
 from sfumato.releases.prices import prices_of
 from sfumato.releases.shown import TOKEN_ROWS
 from sfumato.releases.statements import (
@@ -52,6 +53,7 @@ __all__ = [
     "held_out_in_words",
     "looks_facts",
     "marked_png",
+    "moved_facts",
     "planned_steps",
     "prices_of",
     "prompts_facts",

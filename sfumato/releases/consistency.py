@@ -24,6 +24,7 @@ from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
 from sfumato.releases.mechanism import BASE_VOTE_RULES
+from sfumato.releases.moments import check_moved
 from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
 from sfumato.releases.statements import (
@@ -112,6 +113,9 @@ def check_facts(facts: dict[str, Any]) -> Iterator[Check]:
         yield "captions", told == captions_facts(True)["captions"], told["statement"]
     if "prompts_file" in facts["synthesis"]:
         yield "prompts", check_prompts(facts), facts["synthesis"]["prompts_file"]["statement"]
+    if "class_moments" in facts["synthesis"]:
+        told = facts["synthesis"]["class_moments"]
+        yield "moved pictures", check_moved(facts), told.get("statement", "")
     for choice in facts.get("selections", []):
         yield "selection", check_choice(choice), choice["statement"]
     yield (

@@ -87,6 +87,10 @@ def _claim(c: dict[str, Any]) -> list[tuple[str, str | None]]:
             "Prompts of the pictures written",
             (c["synthesis"].get("prompts_file") or {}).get("written"),
         ),
+        (
+            "Pictures moved to the noisy class moments",
+            (c["synthesis"].get("class_moments") or {}).get("statement"),
+        ),
         ("Set apart for testing before the run", (facts.get("held_out") or {}).get("statement")),
         (
             "Noise, in units of what one unit can add",

@@ -14,6 +14,18 @@ RULE = (
     " scaled down to the bound before; the mean of its images, where it has several"
 )
 
+COUNTED = (
+    "each unit adds its latents, scaled down in size and to what a constant leaves of the bound,"
+    " and that constant, which counts it, in the block of its class; in a second round the products"
+    " of pairs of numbers of its residual from the noisy class mean, scaled down to the bound before;"
+    " the mean of its images, where it has several"
+)
+MOVED = (
+    "each picture was moved by a linear map of its class, which carries mean and covariance of {}"
+    " pictures drawn with public seeds to the noisy ones that the run paid for: a function of"
+    " noised results, at no further cost"
+)
+
 
 def take_moments(
     plan: Mapping[str, Any], events: list[dict[str, Any]]
@@ -47,7 +59,7 @@ def take_moments(
         "count": rounds,
         "sampling_rate": 1.0,
         "sampler": "all units, in every round",
-        "rule_in_words": RULE,
+        "rule_in_words": COUNTED if moments.counting else RULE,
         "sensitivity": 1.0,
         "noise_stddev": moments.noise_stddev / GRID,
         "grid": (
@@ -61,7 +73,38 @@ def take_moments(
             "rounds": rounds,
             "bounds": list(moments.bounds),
             "divisors": list(moments.divisors),
+            **({"counting": moments.counting} if moments.counting else {}),
         },
         "training_noise_multiplier_without": moments.noise_before,
     }
     return query, events[:place] + events[place + 1 :]
+
+
+def moved_facts(drawn: int, digest: str) -> dict[str, Any]:
+    """What the certificate says of pictures that were moved to the noisy class moments.
+
+    Args:
+        drawn: Pictures a class from which the model's own moments are known.
+        digest: Of the noisy sums, as the ledger knows them.
+    """
+    return {
+        "class_moments": {
+            "drawn_per_class": drawn,
+            "sha256": digest,
+            "statement": MOVED.format(drawn),
+        }
+    }
+
+
+def check_moved(certificate: Mapping[str, Any]) -> bool:
+    """Whether the moved pictures are told of as `moved_facts` does, and the moments were paid."""
+    said = certificate["synthesis"]["class_moments"]
+    drawn, paid = said.get("drawn_per_class"), certificate["mechanism"]["one_shot"]
+    whole = isinstance(drawn, int) and not isinstance(drawn, bool) and drawn > 0
+    own = [query["class_moments"] for query in paid if "class_moments" in query]
+    return (
+        whole
+        and isinstance(said.get("sha256"), str)
+        and said == moved_facts(drawn, said["sha256"])["class_moments"]
+        and any(one.get("rounds") == 2 for one in own)
+    )

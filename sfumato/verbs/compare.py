@@ -21,12 +21,11 @@ from ..privacy.ledger.notes import Shown
 from ..runs.folder import Run
 from ..runs.looks import record_look, record_public
 from ..runs.samples import FOLDER
-from .facts import adapted_base
+from .drawing import draw_as_released
 from .inspect import require_private_place, write_private
 from .keywords import MachineOptions
 from .machine import computes
 from .real_images import Images, images_of, real_images
-from .row_images import draw
 
 NUMBER, SHOWN, STEPS = 500, 3, 300  # pictures of a score, of a class on the page, and batches
 FEWEST = 50  # pictures, below which a share of right answers says nothing
@@ -202,7 +201,7 @@ def _of(
     attempts = len(run.ledger.entries(Attempt))
     run.record(Shown(shown=run.plan.steps, attempt=attempts - 1))
     on_stage(f"drawing with {name}")
-    pictures, labels = draw(adapted_base(run), run.plan.prompts, number, Sampling())
+    pictures, labels = draw_as_released(run, number, Sampling())
     told: float | None = None
     if wanted and classes > 1:
         on_stage(f"telling the classes of {name} apart")

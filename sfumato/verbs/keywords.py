@@ -142,6 +142,7 @@ class SamplingFields(TypedDict, total=False):
     steps: int
     guidance_scale: float
     seed: int
+    class_moments: int | None
     batch: int
 
 

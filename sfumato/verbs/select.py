@@ -31,13 +31,12 @@ from ..releases import CERTIFICATE, DRAFT
 from ..runs import budget
 from ..runs.attempts import require_sealed
 from ..runs.folder import Run
-from .facts import adapted_base
+from .drawing import draw_as_released
 from .keywords import SelectOptions
 from .machine import computes
 from .paid import charge, priced, terms_for
 from .pictures import require_pictures
 from .real_images import images_of
-from .row_images import draw
 
 # slots in one pass; fixed by slot alone, so that no unit's content moves another's answer
 BATCH = 500
@@ -246,7 +245,7 @@ def _candidate(run: Run | str | Path, ledger: str | Path | None, asked: Selectin
         sampling = Sampling(steps=asked.sampler_steps, seed=asked.seed)
         return Candidate(
             str(run.folder), run.id, tuple(run.plan.classes), base_info(run.plan.base).resolution,
-            lambda: draw(adapted_base(run), run.plan.prompts, asked.images, sampling),
+            lambda: draw_as_released(run, asked.images, sampling),
             Values.kept(run.options),
         )  # fmt: skip
     folder = Path(run)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from ..bases import load_population, open_adapted
+from ..bases import open_adapted
 from ..errors import SfumatoError
-from ..methods import METHODS
 from ..methods.given import Drawing
 from ..options import Machine, Sampling, Signing, gather, takes
 from ..options.progress import tell
@@ -24,18 +22,17 @@ from ..runs.folder import Run
 from ..runs.prepared import public_side, shares_of
 from ..synthesis.dataset import (
     Classes,
-    Draw,
     check_request,
     class_of_each,
     shard_indices,
     write_dataset,
 )
-from ..synthesis.population import Population
 from ..synthesis.prompts import read_prompts
-from ..synthesis.sampler import image_seed, pictures_in_sizes, resolved
+from ..synthesis.sampler import image_seed, resolved
 from ..synthesis.samples import few_pictures
+from .drawing import base_that_draws, drawn_how
 from .export import SECONDS, pictures_of_a_row
-from .facts import adapted_base, public_base
+from .facts import public_base
 from .keywords import SynthesizeOptions
 from .machine import computes
 
@@ -90,7 +87,8 @@ def synthesize(
     said = gather({"sampling": Sampling, "signing": Signing}, options)
     sampling: Sampling = said["sampling"]
     encode = _encode(said["signing"])
-    sampling, draw = _drawn_how(run, sampling, prompts is not None)
+    how = drawn_how(run, sampling, prompts is not None)
+    sampling = how.sampling
     public = public_side(run)
     shares = shares_of(plan, None)
     counts = run.folder / "model" / "class_counts.json"
@@ -119,10 +117,10 @@ def synthesize(
     check_request(Path(output), n, classes.shares, form, shard)
     # before the adapted base is opened: memory holds one of them
     row = _of_base(run, n, classes, shard, sampling) if controls and public is None else {}
-    if isinstance(draw, Population):
-        base = public_base(run)  # tokens of a LoRA that was tuned on it are another model's
+    if public is None:
+        base = base_that_draws(run, how)
     else:
-        base = adapted_base(run) if public is None else open_adapted(run.model, lambda: public.base)
+        base = open_adapted(run.model, lambda: public.base)
     if told is not None:
         told = told.on(base, plan.classes, plan.prompts)
         classes = Classes.of_file(plan.classes, told, said)
@@ -137,7 +135,7 @@ def synthesize(
             folder,
             certificate_facts(run, keep_key=keep_key),
             artefacts="images",
-            settings=settings,
+            settings=settings | how.facts,
             controls=beside,
             base_pictures=row,
             place=str(run.ledger_path),
@@ -155,23 +153,10 @@ def synthesize(
         form=form,
         shard=shard,
         progress=progress,
-        draw=draw,
+        draw=how.draw,
     )
     run.certify(Path(output) / DRAFT, keep_key)
     return Path(output)
-
-
-def _drawn_how(run: Run, sampling: Sampling, prompted: bool) -> tuple[Sampling, Draw]:
-    """How a run's pictures are drawn: from its weights as asked, or from its population."""
-    if METHODS[run.plan.method].hands_over != "pictures":
-        return sampling, pictures_in_sizes
-    if prompted or replace(sampling, batch=Sampling.batch) != Sampling():
-        raise SfumatoError(
-            f"the pictures of --method {run.plan.method} were drawn by the run: leave --prompts,"
-            " --scheduler, --steps, --guidance-scale and --seed out"
-        )
-    sampling = replace(sampling, seed=int(run.options["seed"]))
-    return sampling, Population(*load_population(run.model))
 
 
 def _of_base(

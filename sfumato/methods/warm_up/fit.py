@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
@@ -14,6 +15,7 @@ from ...compute import ranks
 from ...errors import Interrupted, SfumatoError
 from ...options.progress import Counted
 from ...privacy.ledger.notes import MomentsMade
+from ...privacy.mechanisms.moments import Moments
 from ...training import Batch, State, write_file
 from ..adaptation import Adaptation
 from ..interface import Prepared
@@ -58,11 +60,10 @@ def _released(prepared: Prepared[Adaptation], workspace: Workspace, side: int) -
     """The noisy sums: those that were kept, or of this attempt's own noise, noted before kept."""
     moments, place = prepared.plan.moments, workspace.folder / FILE
     assert moments is not None
-    if workspace.moments is not None and place.is_file():
-        blob = place.read_bytes()
-        if hashlib.sha256(blob).hexdigest() == workspace.moments:
-            kept = safetensors.numpy.load(blob)
-            return [kept[f"round{number}"] for number in range(moments.rounds)]
+    if workspace.moments is not None:
+        kept = kept_sums(place, moments, workspace.moments)
+        if kept is not None:
+            return kept
     if workspace.moments is not None and workspace.attempt > 0:
         raise SfumatoError(LOST)
     data = workspace.data
@@ -82,6 +83,14 @@ def _released(prepared: Prepared[Adaptation], workspace: Workspace, side: int) -
         raise SfumatoError(LOST)
     write_file(place, blob)
     return noisy
+
+
+def kept_sums(place: Path, moments: Moments, digest: str) -> list[np.ndarray] | None:
+    """The noisy sums of a run from its file; None where that is gone or another than was noted."""
+    if not place.is_file() or hashlib.sha256(blob := place.read_bytes()).hexdigest() != digest:
+        return None
+    kept = safetensors.numpy.load(blob)
+    return [kept[f"round{number}"] for number in range(moments.rounds)]
 
 
 def train_on(

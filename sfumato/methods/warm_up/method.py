@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Most that a unit's small picture, and its residual from its class's mean, count: root mean square
 # of their numbers. Of pixels, from -1 to 1, and of latents, whose variance is about 1.
 PIXELS, LATENTS = (1.0, 0.45), (1.0, 0.7)
+COUNTING = 0.25  # of the bound on a unit's first vector: the constant that counts its class
 SIDE, NUMBERS = 14, 256  # of small pictures: most, unless they were asked for
 # Plain steps unless they were asked for: of a model that draws, and of random numbers.
 STEPS, FROM_NOTHING = 400, 1200
@@ -102,10 +103,12 @@ class Warmed(Trained):
         height, width = size_of(base.latent_shape, self.side(base))
         numbers = base.latent_shape[0] * height * width
         most = PIXELS if plain_pixels(base) else LATENTS
-        bounds = tuple(share * numbers**0.5 for share in most[: self.warm_up_rounds])
+        bounds = [share * numbers**0.5 for share in most[: self.warm_up_rounds]]
+        bounds[0] /= (1 - COUNTING**2) ** 0.5  # room for the constant that counts
+        even = (n_units / classes,) * classes
         try:
             return Moments(
-                classes, numbers, self.warm_up_rounds, bounds, (n_units / classes,) * classes
+                classes, numbers, self.warm_up_rounds, tuple(bounds), even, counting=COUNTING
             )
         except ValueError as error:
             raise SfumatoError(
@@ -182,7 +185,7 @@ class Warmed(Trained):
 
         super().try_noise(plan, key)
         if plan.moments is not None:
-            nothing = np.zeros((plan.moments.classes, plan.moments.numbers), np.int64)
+            nothing = np.zeros((plan.moments.classes, plan.moments.columns), np.int64)
             add_noise_once(plan.moments, 0, nothing, key, 0)
 
     def scratch_bytes(self, prepared: Prepared, images: int) -> int:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from ...privacy.mechanisms.moments import Moments
-from .release import class_means, size_of
+from .release import class_means, class_sizes, size_of
 
 if TYPE_CHECKING:
     from ...bases import Base
@@ -73,12 +73,9 @@ def pictures_of(
     means = class_means(moments, noisy[0])
     spread = [np.zeros((moments.numbers, 0))] * moments.classes
     if moments.rounds > 1:
-        spread = [
-            _spread(moments, sums / divisor)
-            for sums, divisor in zip(noisy[1] * moments.unit(1), moments.divisors)
-        ]
-        noise = [_deviation(moments, divisor) for divisor in moments.divisors]
-        spread = [denoised(own, tau) for own, tau in zip(spread, noise)]
+        sizes = class_sizes(moments, noisy[0])
+        found = covariances(moments, noisy[1], sizes)
+        spread = [denoised(own, deviation(moments, 1, n)) for own, n in zip(found, sizes)]
     parts = tuple(torch.from_numpy(own.astype(np.float32)) for own in spread)
     return Pictures(torch.from_numpy(means.astype(np.float32)), parts, shape, side, clamped)
 
@@ -91,17 +88,33 @@ def plain_pixels(base: Base) -> bool:
     return base.latent_shape[1:] == (base.resolution, base.resolution)
 
 
-def _spread(moments: Moments, products: np.ndarray) -> np.ndarray:
-    """The symmetric matrix [numbers, numbers] of products of pairs."""
-    out = np.zeros((moments.numbers, moments.numbers))
-    i, j = np.triu_indices(moments.numbers)
+def covariances(moments: Moments, noisy: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """The second round's noisy sums as symmetric matrices [numbers, numbers], one per class.
+
+    Args:
+        moments: The mechanism.
+        noisy: int64, the sums.
+        sizes: Of the classes (`class_sizes`).
+    """
+    sums = noisy * moments.unit(1)
+    return [_square(moments.numbers, own / size) for own, size in zip(sums, sizes)]
+
+
+def _square(numbers: int, products: np.ndarray) -> np.ndarray:
+    """The symmetric matrix of products of pairs."""
+    out = np.zeros((numbers, numbers))
+    i, j = np.triu_indices(numbers)
     out[i, j] = products * np.where(i == j, 1.0, math.sqrt(0.5))
     return np.triu(out) + np.triu(out, 1).T
 
 
-def _deviation(moments: Moments, divisor: float) -> float:
-    """Standard deviation of the noise on an entry beside the diagonal of a class's covariance."""
-    return moments.noise_stddev * moments.unit(1) / divisor * math.sqrt(0.5)
+def deviation(moments: Moments, round_: int, size: float) -> float:
+    """Standard deviation of the noise on a number of a class's mean.
+
+    In round 1: on an entry beside the diagonal of its covariance.
+    """
+    spread = moments.noise_stddev * moments.unit(round_) / size
+    return spread * math.sqrt(0.5) if round_ else spread
 
 
 def denoised(matrix: np.ndarray, tau: float) -> np.ndarray:

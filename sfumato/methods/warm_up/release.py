@@ -9,10 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...privacy.mechanisms.moments import STEP, Moments
+from ...privacy.mechanisms.moments import GRID, STEP, Moments
 from ...privacy.random.keys import RunKey
 from ...privacy.random.noise import noisy_vector
 
+SURE, LEAST = 0.5, 0.1  # of a divisor: how far it may be off, and what a class keeps
 UNITS = 128  # bounded at once, so that memory does not grow with their number
 
 
@@ -67,7 +68,7 @@ def bounded_total(
         means: Noisy class means, float64 [classes, numbers].
         tell: Called with how many units are done.
     """
-    size = moments.products if round_ else moments.numbers
+    size = moments.products if round_ else moments.columns
     total = np.zeros((moments.classes, size), np.int64)
     for start in range(0, len(owned), UNITS):
         part = owned[start : start + UNITS]
@@ -102,8 +103,9 @@ def _rows(
     if round_:
         assert means is not None
         found = found - means[np.maximum(label[images], 0)]
-    found[label[images] < 0] = 0.0
-    return moments.rows_of(round_, found)
+    rows = moments.rows_of(round_, found)
+    rows[label[images] < 0] = 0.0
+    return rows
 
 
 def add_noise_once(
@@ -123,9 +125,31 @@ def add_noise_once(
     return noisy.reshape(total.shape)
 
 
+def class_sizes(moments: Moments, noisy: np.ndarray) -> np.ndarray:
+    """How many units a class has, float64 [classes]: by the noisy count, as far as that tells.
+
+    The public divisor is where it starts from, held to be right within a half: counts with less
+    noise than that weigh more. A class keeps a tenth of its divisor at least. Without counts, the
+    divisors.
+
+    Args:
+        moments: The mechanism, with its noise.
+        noisy: int64, the first round's noisy sums.
+    """
+    start = np.asarray(moments.divisors, np.float64)
+    if not moments.counting:
+        return start
+    per_unit = moments.counting * GRID  # grid units that a unit adds
+    counted = noisy[:, -1] / per_unit
+    prior = (SURE * start) ** 2
+    trust = prior / (prior + (moments.noise_stddev / per_unit) ** 2)
+    return np.maximum(start + trust * (counted - start), LEAST * start)
+
+
 def class_means(moments: Moments, noisy: np.ndarray) -> np.ndarray:
-    """The first round's noisy sums, divided by the public divisors: float64 [classes, numbers]."""
-    return noisy * moments.unit(0) / np.asarray(moments.divisors)[:, None]
+    """The first round's noisy sums, divided by `class_sizes`: float64 [classes, numbers]."""
+    sums = noisy[:, : moments.numbers] * moments.unit(0)
+    return sums / class_sizes(moments, noisy)[:, None]
 
 
 def release(

@@ -27,15 +27,18 @@ ROUNDS = 2
 class Moments:
     """One or two noisy sums over all units before training; all of it is public.
 
-    In the first round a unit adds its small picture, scaled down to norm `bounds[0]`, in the block
-    of its class. In the second it adds the products of each two numbers of its residual from the
-    noisy class mean, which is scaled down to norm `bounds[1]` before they are taken. A unit of
-    several images adds the mean of what they would add. `divisors` are what the blocks are divided
-    by: never a number of images found.
+    In the first round a unit adds its small picture in the block of its class, and beside it a
+    constant, `counting` of the bound, that counts it; both together have norm `bounds[0]` at most,
+    so the picture is scaled down to what the constant leaves. In the second it adds the products of
+    each two numbers of its residual from the noisy class mean, which is scaled down to norm
+    `bounds[1]` before they are taken. A unit of several images adds the mean of what they would
+    add. `divisors` are what the blocks are divided by, where no noisy count corrects them: never a
+    number of images found.
 
     classes: blocks; numbers: of one small picture; rounds: 1 or 2; noise_multiplier: noise sd /
     sensitivity, of each round; noise_before: training's noise multiplier without it. Both are None
-    until a plan has set them. ValueError for fields that contradict each other.
+    until a plan has set them. counting: from 0, which counts nobody (as before), to below 1.
+    ValueError for fields that contradict each other.
     """
 
     classes: int
@@ -45,6 +48,7 @@ class Moments:
     divisors: tuple[float, ...]
     noise_multiplier: float | None = None
     noise_before: float | None = None
+    counting: float = 0.0
 
     def __post_init__(self):
         for name, most in (("classes", 1 << 20), ("numbers", MOST), ("rounds", ROUNDS)):
@@ -59,6 +63,8 @@ class Moments:
             value = getattr(self, name)
             if value is not None and not is_positive(value):
                 raise ValueError(f"the class moments' {name} must be a finite number > 0")
+        if self.counting != 0 and not (is_positive(self.counting) and self.counting < 1):
+            raise ValueError("the class moments' counting must be 0, or between 0 and 1")
 
     @property
     def products(self) -> int:
@@ -66,9 +72,19 @@ class Moments:
         return self.numbers * (self.numbers + 1) // 2
 
     @property
+    def columns(self) -> int:
+        """Numbers of a block in the first round: the picture's, and the one that counts."""
+        return self.numbers + (self.counting > 0)
+
+    @property
+    def picture_bound(self) -> float:
+        """Norm of a small picture in the first round, at most: what the constant leaves."""
+        return self.bounds[0] * math.sqrt(1 - self.counting**2)
+
+    @property
     def released(self) -> int:
         """How many noisy numbers there are in all rounds."""
-        return self.classes * (self.numbers + (self.rounds - 1) * self.products)
+        return self.classes * (self.columns + (self.rounds - 1) * self.products)
 
     def unit(self, round_: int) -> float:
         """What one grid unit of a round's sum stands for."""
@@ -95,7 +111,7 @@ class Moments:
                 zeros.
 
         Returns:
-            float64 [n, numbers] or [n, products].
+            float64 [n, columns] or [n, products].
 
         Raises:
             ValueError: Another number of columns.
@@ -103,14 +119,19 @@ class Moments:
         v = np.array(pictures, np.float64)
         if v.ndim != 2 or v.shape[1] != self.numbers:
             raise ValueError("a small picture has `numbers` numbers")
-        v[~np.isfinite(v).all(1)] = 0.0
+        broken = ~np.isfinite(v).all(1)
+        v[broken] = 0.0
         largest = np.abs(v).max(1, initial=0.0, keepdims=True)
         v /= np.where(largest > 0, largest, 1.0)  # so that no square overflows
         norm = np.linalg.norm(v, axis=1, keepdims=True)
         most = 1.0 / np.where(norm > 0, norm, 1.0)
-        v *= np.minimum(most, largest / self.bounds[round_])
         if round_ == 0:
-            return v
+            share = math.sqrt(1 - self.counting**2)
+            v *= np.minimum(most * share, largest / self.bounds[0])
+            counted = np.full((len(v), self.columns - self.numbers), self.counting)
+            counted[broken] = 0.0
+            return np.concatenate([v, counted], 1)
+        v *= np.minimum(most, largest / self.bounds[1])
         i, j = np.triu_indices(self.numbers)
         return v[:, i] * v[:, j] * np.where(i == j, 1.0, math.sqrt(2.0))
 
@@ -135,12 +156,17 @@ class Moments:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with one entry per field."""
-        return {**asdict(self), "bounds": list(self.bounds), "divisors": list(self.divisors)}
+        lists = {"bounds": list(self.bounds), "divisors": list(self.divisors)}
+        body = {**asdict(self), **lists}
+        if not self.counting:  # as plans were before there was a count
+            del body["counting"]
+        return body
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Moments:
         """The inverse of `to_json`; ValueError for missing, unknown or contradictory fields."""
-        if not isinstance(body, Mapping) or set(body) != {field.name for field in fields(cls)}:
+        known = {field.name for field in fields(cls)}
+        if not isinstance(body, Mapping) or {*body, "counting"} != known:
             raise ValueError("these are no class moments of this version: make the plan again")
         lists: dict[str, Any] = {name: body[name] for name in ("bounds", "divisors")}
         if not all(isinstance(value, (list, tuple)) for value in lists.values()):
