@@ -180,9 +180,7 @@ def control(folder: Path, *, run, images, scheduler, sampler_steps, guidance, pu
     return {"source": "the run's recipe without clipping and noise"}
 
 
-def sampling_of(
-    scheduler: str, steps: int, guidance: float, seed: int, class_moments: int = 0
-):
+def sampling_of(scheduler: str, steps: int, guidance: float, seed: int, class_moments: int = 0):
     from sfumato.options import Sampling
 
     own = {"guidance_scale": guidance, "seed": seed, "class_moments": class_moments}

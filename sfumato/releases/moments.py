@@ -17,8 +17,8 @@ RULE = (
 COUNTED = (
     "each unit adds its latents, scaled down in size and to what a constant leaves of the bound,"
     " and that constant, which counts it, in the block of its class; in a second round the products"
-    " of pairs of numbers of its residual from the noisy class mean, scaled down to the bound before;"
-    " the mean of its images, where it has several"
+    " of pairs of numbers of its residual from the noisy class mean, scaled down to the bound"
+    " before; the mean of its images, where it has several"
 )
 MOVED = (
     "each picture was moved by a linear map of its class, which carries mean and covariance of {}"

@@ -47,6 +47,15 @@ def test_what_was_asked_is_what_is_billed(facts):
     assert passed(facts) and moments_hold(facts)
 
 
+def test_a_count_beside_the_pictures_is_told(facts):
+    moments = Moments(2, 4, 2, (2.0, 0.5), (75.0, 75.0), counting=0.25)
+    said = {"method": "full", "expected_batch_size": 15, "base": "none:28x28x1"}
+    query = query_of(billed(**said, moments=moments))
+    assert query["class_moments"]["counting"] == 0.25 and "counts it" in query["rule_in_words"]
+    plain = query_of(facts)
+    assert "counting" not in plain["class_moments"] and "counts" not in plain["rule_in_words"]
+
+
 def test_rounds_that_are_not_billed_fail(facts):
     for place, event in enumerate(facts["events"]):
         if event.get("count") == 2:

@@ -21,6 +21,7 @@ from sfumato.privacy.random.keys import RunKey
 
 SHAPE, SIDE = (1, 5, 4), 2
 OWN = Moments(3, 4, 2, (1.5, 0.7), (4.0, 4.0, 4.0), 2.0)
+COUNTED = replace(OWN, counting=0.4)
 
 
 def norm(moved: np.ndarray) -> int:
@@ -51,14 +52,15 @@ def test_five_hundred_neighbours_move_a_sum_by_at_most_its_bound(block):
         latents, label, owned = world(seed)
         seed += 1
         given = [(0, None), (1, means)]
-        whole = [bounded_total(OWN, r, Small(latents, SIDE), label, owned, m) for r, m in given]
+        own = OWN if seed % 2 else COUNTED
+        whole = [bounded_total(own, r, Small(latents, SIDE), label, owned, m) for r, m in given]
         for unit in owned:
             gone = label.copy()
             gone[unit] = -1
             empty = latents.copy()
             empty[unit] = 0
             for (r, m), full in zip(given, whole):
-                less = bounded_total(OWN, r, Small(empty, SIDE), gone, owned, m)
+                less = bounded_total(own, r, Small(empty, SIDE), gone, owned, m)
                 moved = norm(full - less)
                 assert moved <= GRID * GRID
                 worst = max(worst, moved)
@@ -75,6 +77,13 @@ def test_a_unit_of_many_images_weighs_no_more_than_one():
     spread = bounded_total(OWN, 0, Small(latents, SIDE), np.array([0, 1, 2, -1, 1]), [np.arange(5)])
     # a quarter, two quarters, a quarter; an image without a label is none
     assert np.abs(2 * spread[0] - spread[1]).max() <= 2 and spread[2].any()
+
+
+def test_a_unit_is_counted_once_and_without_a_usable_image_never():
+    latents = np.full((5, *SHAPE), 0.25, np.float16)
+    label, owned = np.array([1, 1, 2, -1, -1]), [np.arange(3), np.array([3]), np.array([4])]
+    counts = bounded_total(COUNTED, 0, Small(latents, SIDE), label, owned)[:, -1] / (0.4 * GRID)
+    assert np.allclose(counts, [0, 2 / 3, 1 / 3], atol=1e-5)
 
 
 def test_how_others_are_cut_changes_no_unit(monkeypatch):

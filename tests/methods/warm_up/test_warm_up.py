@@ -70,7 +70,7 @@ def test_a_run_becomes_a_verified_release(run, tmp_path):
     assert (own.classes, own.numbers, own.rounds) == (3, 16, 2) and own.divisors == (8.0,) * 3
     assert [type(e).__name__ for e in plan.events] == ["Gaussian", "PoissonGaussian"]
     assert plan.events[0].count == 2
-    verbs.synthesize(run, 6, tmp_path / "pictures", keep_key=True, controls=False)
+    verbs.synthesize(run, 6, tmp_path / "pictures", keep_key=True, controls=False, class_moments=20)
     verbs.release(tmp_path / "pictures")
     assert verbs.verify(tmp_path / "pictures").ok
     facts = json.loads((tmp_path / "pictures" / "privacy.json").read_text())

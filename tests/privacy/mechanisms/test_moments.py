@@ -49,6 +49,22 @@ def test_products_have_the_square_of_the_norm_and_are_bounded_before():
         OWN.rows_of(0, np.zeros((1, 5)))
 
 
+def test_a_constant_beside_the_picture_counts_its_unit():
+    counted = replace(OWN, counting=0.25)
+    rng = np.random.default_rng(2)
+    far = 1e6 * rng.standard_normal((20, 4))
+    rows = counted.rows_of(0, far)
+    assert rows.shape == (20, 5) and np.allclose(np.linalg.norm(rows, axis=1), 1.0)
+    assert (rows[:, -1] == 0.25).all()
+    near = 0.1 * far / np.linalg.norm(far, axis=1, keepdims=True)
+    assert np.allclose(counted.rows_of(0, near)[:, :4], near / 2.0)
+    assert counted.picture_bound == pytest.approx(2.0 * math.sqrt(1 - 0.25**2))
+    strange = np.array([[np.nan, 0, 0, 1], [np.inf, 0, 0, 1]])
+    assert not counted.rows_of(0, strange).any()
+    assert np.array_equal(counted.rows_of(1, far), OWN.rows_of(1, far))
+    assert (counted.columns, counted.released) == (5, 3 * 15)
+
+
 def test_the_noise_is_rounded_up_and_has_a_multiplier():
     assert replace(OWN, noise_multiplier=1 / 3).noise_stddev == GRID // 3 + 1
     with pytest.raises(ValueError, match="make the plan first"):
@@ -59,7 +75,9 @@ def test_the_noise_is_rounded_up_and_has_a_multiplier():
 
 
 def test_json_round_trip_and_contradictions():
-    assert Moments.from_json(OWN.to_json()) == OWN
+    counted = replace(OWN, counting=0.25)
+    assert Moments.from_json(OWN.to_json()) == OWN and "counting" not in OWN.to_json()
+    assert Moments.from_json(counted.to_json()) == counted
     for change in (
         {"classes": 0},
         {"numbers": MOST + 1},
@@ -71,6 +89,9 @@ def test_json_round_trip_and_contradictions():
         {"divisors": (1.0, 1.0, math.inf)},
         {"noise_multiplier": 0.0},
         {"noise_before": math.nan},
+        {"counting": 1.0},
+        {"counting": -0.1},
+        {"counting": math.nan},
     ):
         with pytest.raises(ValueError, match="class moments"):
             replace(OWN, **change)
