@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 # Before any foreign import: no hub and no chatter.
@@ -23,6 +24,12 @@ from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images,
 from sfumato.compute.allocator import keep_memory
 from sfumato.privacy import accounting
 from sfumato.releases import prices
+
+# Tests write and delete 50,000 small files, and runs wait until each is on the disk. In memory,
+# where there is enough, that takes no time; PYTEST_DEBUG_TEMPROOT or --basetemp say another place.
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 keep_memory()  # as the verbs do: tests that train without one take less time, too
 
@@ -67,8 +74,17 @@ def ledger_of_the_test(monkeypatch, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
-    """A v-prediction StableDiffusionPipeline folder, randomly initialised."""
-    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-v")
+    """A v-prediction StableDiffusionPipeline folder, randomly initialised, with one layer of
+    attention: what a test asks of verbs, runs and releases is the same with four. Tests of bases
+    and gradients take `whole_tiny_base`.
+    """
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-v", sparse=True)
+
+
+@pytest.fixture(scope="session")
+def whole_tiny_base(tmp_path_factory) -> Path:
+    """The same with attention on all ways of the U-Net."""
+    return make_tiny_base(tmp_path_factory.mktemp("whole-bases") / "tiny-v")
 
 
 @pytest.fixture(scope="session")
