@@ -22,6 +22,8 @@ import pytest
 
 from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images, make_tiny_tokenizer
 from sfumato.compute.allocator import keep_memory
+from sfumato.methods import pace
+from sfumato.planning import timing
 from sfumato.privacy import accounting
 from sfumato.releases import prices
 
@@ -49,6 +51,17 @@ def coarse_prices(request):
         patch.setattr(accounting, "PLANNING_GRID", 1e-2)
         fine = prices.group_grid
         patch.setattr(prices, "group_grid", lambda events, k: 20 * fine(events, k))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_measurements():
+    """What a plan times is timed twice, and on a few dummy files: no test asks how exact that is,
+    only what follows from it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "REPEATED", 0.0)
+        patch.setattr(timing, "DUMMIES", timing.FEW + 1)
         yield
 
 

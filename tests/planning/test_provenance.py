@@ -33,7 +33,7 @@ from sfumato.runs.folder import Run
 from sfumato.verbs.row_images import non_private_base
 
 torch.set_num_threads(1)
-EXACT = Performance(precision="float32")
+EXACT = Performance(precision="float32", micro_batch=8)
 
 
 @pytest.fixture(scope="module", autouse=True)
