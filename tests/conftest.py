@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -22,7 +23,7 @@ import pytest
 
 from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images, make_tiny_tokenizer
 from sfumato.compute.allocator import keep_memory
-from sfumato.methods import pace
+from sfumato.methods import checks, pace
 from sfumato.planning import timing
 from sfumato.privacy import accounting
 from sfumato.releases import prices
@@ -55,6 +56,19 @@ def coarse_prices(request):
 
 
 @pytest.fixture(scope="module", autouse=True)
+def trusted_gradients(request):
+    """Without the check of the gradients before each charge, a fifth of a short run, where a module
+    makes many runs and asks about what follows: it says `TRUSTED_GRADIENTS`. Tests of methods,
+    charges and bases keep it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if getattr(request.module, "TRUSTED_GRADIENTS", False):
+            patch.setattr(checks, "self_check", lambda *_, **__: [])
+            patch.setattr(checks, "check_neighbours", lambda prepared: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
 def short_measurements():
     """What a plan times is timed twice, and on a few dummy files: no test asks how exact that is,
     only what follows from it.
@@ -76,12 +90,25 @@ def ledger_of_the_module(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory):
+    """numbered(): a new folder. Those of pytest look at all that there are, twice for each test."""
+    top, numbers = tmp_path_factory.mktemp("numbered"), itertools.count()
+
+    def new() -> Path:
+        folder = top / str(next(numbers))
+        folder.mkdir()
+        return folder
+
+    return new
+
+
 @pytest.fixture(autouse=True)
-def ledger_of_the_test(monkeypatch, tmp_path_factory):
+def ledger_of_the_test(monkeypatch, numbered):
     """... and those made by a test have one of their own; returns its path."""
-    place = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    place = numbered() / "ledger.sqlite"
     monkeypatch.setenv("SFUMATO_LEDGER", str(place))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(numbered()))
     return place
 
 

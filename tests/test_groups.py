@@ -17,6 +17,8 @@ from sfumato.privacy.random.keys import RunKey
 from sfumato.runs.folder import Run
 from sfumato.training import latest_checkpoint, loop
 
+TRUSTED_GRADIENTS = True
+
 torch.set_num_threads(1)
 PLAIN = Prompts(("circle", "cross", "square"))
 TOKENS = Prompts(

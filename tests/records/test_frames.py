@@ -23,7 +23,7 @@ from .scans import SHIPPED, dataset, encoded, scan, volume
 
 # what a plan takes little time with
 SHORT = ["--epsilon", "8", "--delta", "1e-3", "--steps", "1", "--noise-draws", "1"]
-SHORT += ["--micro-batch-size", "4", "--precision", "float32"]
+SHORT += ["--micro-batch-size", "4", "--mixed-precision", "no"]
 
 RNG = np.random.default_rng(5)
 SECRET = "Zweistein^Albertine"
