@@ -75,7 +75,7 @@ def curve(
     return list(_known_curve(tuple(events), relation, points, grid, floor))
 
 
-# A certificate asks for two curves of the same events, and for the same ones again when it is tried.
+# A certificate asks for two curves of the same events, and for the same again when it is tried.
 _accountant = lru_cache(maxsize=1, typed=True)(composed)
 
 
