@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 from pathlib import Path
 
 # Before any foreign import: no hub and no chatter.
@@ -21,8 +23,16 @@ import pytest
 
 from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images, make_tiny_tokenizer
 from sfumato.compute.allocator import keep_memory
+from sfumato.methods import checks, pace
+from sfumato.planning import timing
 from sfumato.privacy import accounting
 from sfumato.releases import prices
+
+# Tests write and delete 50,000 small files, and runs wait until each is on the disk. In memory,
+# where there is enough, that takes no time; PYTEST_DEBUG_TEMPROOT or --basetemp say another place.
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 keep_memory()  # as the verbs do: tests that train without one take less time, too
 
@@ -46,6 +56,30 @@ def coarse_prices(request):
 
 
 @pytest.fixture(scope="module", autouse=True)
+def trusted_gradients(request):
+    """Without the check of the gradients before each charge, a fifth of a short run, where a module
+    makes many runs and asks about what follows: it says `TRUSTED_GRADIENTS`. Tests of methods,
+    charges and bases keep it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if getattr(request.module, "TRUSTED_GRADIENTS", False):
+            patch.setattr(checks, "self_check", lambda *_, **__: [])
+            patch.setattr(checks, "check_neighbours", lambda prepared: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_measurements():
+    """What a plan times is timed twice, and on a few dummy files: no test asks how exact that is,
+    only what follows from it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "REPEATED", 0.0)
+        patch.setattr(timing, "DUMMIES", timing.FEW + 1)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
 def ledger_of_the_module(tmp_path_factory):
     """No test ever writes into the home folder: runs made by a module's fixtures share one ledger
     ...
@@ -56,19 +90,41 @@ def ledger_of_the_module(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory):
+    """numbered(): a new folder. Those of pytest look at all that there are, twice for each test."""
+    top, numbers = tmp_path_factory.mktemp("numbered"), itertools.count()
+
+    def new() -> Path:
+        folder = top / str(next(numbers))
+        folder.mkdir()
+        return folder
+
+    return new
+
+
 @pytest.fixture(autouse=True)
-def ledger_of_the_test(monkeypatch, tmp_path_factory):
+def ledger_of_the_test(monkeypatch, numbered):
     """... and those made by a test have one of their own; returns its path."""
-    place = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    place = numbered() / "ledger.sqlite"
     monkeypatch.setenv("SFUMATO_LEDGER", str(place))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(numbered()))
     return place
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
-    """A v-prediction StableDiffusionPipeline folder, randomly initialised."""
-    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-v")
+    """A v-prediction StableDiffusionPipeline folder, randomly initialised, with one layer of
+    attention: what a test asks of verbs, runs and releases is the same with four. Tests of bases
+    and gradients take `whole_tiny_base`.
+    """
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-v", sparse=True)
+
+
+@pytest.fixture(scope="session")
+def whole_tiny_base(tmp_path_factory) -> Path:
+    """The same with attention on all ways of the U-Net."""
+    return make_tiny_base(tmp_path_factory.mktemp("whole-bases") / "tiny-v")
 
 
 @pytest.fixture(scope="session")

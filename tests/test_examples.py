@@ -177,14 +177,14 @@ def bias(monkeypatch):
 
 
 def test_a_method_of_ones_own_goes_from_images_to_a_verified_release(
-    bias, tiny_base, tiny_images, tmp_path
+    bias, whole_tiny_base, tiny_images, tmp_path
 ):
-    asked = OPTIONS | {"method": "bias", "base": str(tiny_base), "yes_public": True}
+    asked = OPTIONS | {"method": "bias", "base": str(whole_tiny_base), "yes_public": True}
     report = sfumato.plan(tiny_images, **asked)
     assert report.plan.method == "bias" and report.estimate.seconds > 0
     run = sfumato.adapt(tiny_images, anyway=True, output=tmp_path / "run", **asked)
     before, after = (
-        dict(load_base(place).denoiser.named_parameters()) for place in (tiny_base, run.model)
+        dict(load_base(place).denoiser.named_parameters()) for place in (whole_tiny_base, run.model)
     )
     moved = {name for name, p in before.items() if not torch.allclose(p, after[name], atol=2e-3)}
     assert moved and all(name.endswith(".bias") for name in moved)
@@ -197,11 +197,11 @@ def test_a_method_of_ones_own_goes_from_images_to_a_verified_release(
         assert sfumato.verify(sfumato.release(place)).ok
 
 
-def test_its_options_are_declared_like_all_others(bias, tiny_base):
+def test_its_options_are_declared_like_all_others(bias, whole_tiny_base):
     assert issubclass(bias, Trained)
     given = Given(Prompts(("a",)))
     some, every = (
-        set(bias(norms=norms).apply(load_base(tiny_base), given).trainable)
+        set(bias(norms=norms).apply(load_base(whole_tiny_base), given).trainable)
         for norms in (False, True)
     )
     assert some < every and not any(".norm" in name for name in some)

@@ -17,6 +17,8 @@ from sfumato.privacy.random.keys import RunKey
 from sfumato.runs.folder import Run
 from sfumato.training import latest_checkpoint, loop
 
+TRUSTED_GRADIENTS = True
+
 torch.set_num_threads(1)
 PLAIN = Prompts(("circle", "cross", "square"))
 TOKENS = Prompts(
@@ -39,9 +41,9 @@ TOKENS = Prompts(
     ],
 )
 def test_groups_are_a_partition_by_matrix_block_or_module(
-    tiny_base, method, options, count, prompts
+    whole_tiny_base, method, options, count, prompts
 ):
-    adapted = METHODS[method](**options).apply(load_base(tiny_base), given(prompts))
+    adapted = METHODS[method](**options).apply(load_base(whole_tiny_base), given(prompts))
     groups = adapted.clip_groups
     names = [name for members in groups.values() for name in members]
     assert sorted(names) == sorted(adapted.trainable) and len(groups) == adapted.clip_group_count
@@ -55,12 +57,12 @@ def test_groups_are_a_partition_by_matrix_block_or_module(
 
 
 @pytest.mark.parametrize("granularity", ["matrix", "block"])
-def test_the_count_is_known_before_the_probe_has_chosen(tiny_base, granularity):
+def test_the_count_is_known_before_the_probe_has_chosen(whole_tiny_base, granularity):
     options = {"keep": 3, "granularity": granularity}
-    before = Saliency(**options).apply(load_base(tiny_base), given(TOKENS))
+    before = Saliency(**options).apply(load_base(whole_tiny_base), given(TOKENS))
     assert before.probe is not None and before.clip_group_count == 4 < len(before.clip_groups)
     after = Saliency(**options).apply(
-        load_base(tiny_base), given(TOKENS, selected=list(before.groups)[:3])
+        load_base(whole_tiny_base), given(TOKENS, selected=list(before.groups)[:3])
     )
     assert after.clip_group_count == len(after.clip_groups) == 4
 
@@ -73,7 +75,7 @@ class Killed(BaseException):
     """Stands for a death."""
 
 
-def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, monkeypatch):
+def test_a_run_keeps_its_groups_over_a_death(tiny_images, whole_tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     monkeypatch.setattr("sfumato.runs.folder.RunKey.generate", lambda: RunKey(bytes(range(32))))
     monkeypatch.setattr("sfumato.runs.folder.RunKey.fresh_salt", lambda: "00" * 16)
@@ -87,7 +89,7 @@ def test_a_run_keeps_its_groups_over_a_death(tiny_images, tiny_base, tmp_path, m
     settings = {
         "epsilon": 4.0,
         "delta": 1e-2,
-        "base": str(tiny_base),
+        "base": str(whole_tiny_base),
         "method": Saliency(rank=2, keep=5, probe_units=16, probe_draws=2),
         "expected_batch_size": 8,
         "steps": 3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -129,10 +128,40 @@ def copied(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def whole(copied):
-    """whole(wall): what the wall finds in the copy before anything is planted."""
-    return cache(lambda wall: wall(copied))
+def added(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_text("utf-8") if path.exists() else ""
+    path.write_text(f"{before}\n\n{text}\n", "utf-8")
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """planted(wall, file, text): what the wall finds in that file (these walls look at one file at
+    a time) as it stands in the package, and with the text at its end.
+    """
+
+    def ask(wall, name, text):
+        own = tmp_path / "sfumato" / name
+        own.parent.mkdir(parents=True)
+        if (ROOT / "sfumato" / name).exists():
+            shutil.copy(ROOT / "sfumato" / name, own)
+        before = wall(tmp_path)
+        added(own, text)
+        return before, wall(tmp_path)
+
+    return ask
+
+
+@pytest.mark.parametrize("wall, name, text", BREAKS)
+def test_a_wall_falls_when_it_is_broken(planted, wall, name, text):
+    before, found = planted(wall, name, text)
+    assert len(found) > len(before) and any(name in line for line in set(found) - set(before))
+
+
+@pytest.mark.parametrize("wall, name, text", LEAVES)
+def test_a_wall_stands_where_something_is_allowed(planted, wall, name, text):
+    before, found = planted(wall, name, text)
+    assert found == before
 
 
 @pytest.fixture
@@ -142,33 +171,12 @@ def plant(copied):
 
     def put(name, text):
         path = copied / "sfumato" / name
-        before.setdefault(path, path.read_text("utf-8") if path.exists() else None)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"{before[path] or ''}\n\n{text}\n", "utf-8")
+        before.setdefault(path, path.read_text("utf-8"))
+        added(path, text)
 
     yield put
     for path, text in before.items():
-        if text is None:
-            path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()
-        else:
-            path.write_text(text, "utf-8")
-
-
-@pytest.mark.parametrize("wall, name, text", BREAKS)
-def test_a_wall_falls_when_it_is_broken(copied, whole, plant, wall, name, text):
-    before = whole(wall)
-    plant(name, text)
-    found = wall(copied)
-    assert len(found) > len(before) and any(name in line for line in set(found) - set(before))
-
-
-@pytest.mark.parametrize("wall, name, text", LEAVES)
-def test_a_wall_stands_where_something_is_allowed(copied, whole, plant, wall, name, text):
-    before = whole(wall)
-    plant(name, text)
-    assert wall(copied) == before
+        path.write_text(text, "utf-8")
 
 
 @pytest.mark.parametrize("words", FLOORS)

@@ -16,10 +16,17 @@ CLASSES = ("circle", "cross", "square")
 WORDS = ("a picture of a", *CLASSES, "digit seven", "small letter")
 
 
-def make_tiny_base(folder: Path, prediction_type: str = "v_prediction", seed: int = 0) -> Path:
+def make_tiny_base(
+    folder: Path,
+    prediction_type: str = "v_prediction",
+    seed: int = 0,
+    *,
+    sparse: bool = False,
+) -> Path:
     """Writes a randomly initialised StableDiffusionPipeline folder.
 
-    16x16 RGB, latents 4x8x8, under 1 MB.
+    16x16 RGB, latents 4x8x8, under 1 MB. A sparse one has one of its four layers of attention, and
+    a step takes it half the time.
     """
     from diffusers import (
         AutoencoderKL,
@@ -51,8 +58,8 @@ def make_tiny_base(folder: Path, prediction_type: str = "v_prediction", seed: in
             block_out_channels=(8, 16),
             layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            mid_block_type="UNetMidBlock2DCrossAttn",
+            up_block_types=("UpBlock2D" if sparse else "CrossAttnUpBlock2D", "UpBlock2D"),
+            mid_block_type="UNetMidBlock2D" if sparse else "UNetMidBlock2DCrossAttn",
             cross_attention_dim=16,
             attention_head_dim=2,
             norm_num_groups=4,

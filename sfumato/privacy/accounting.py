@@ -236,8 +236,13 @@ def rdp_epsilon(events: Sequence[Event], delta: float, relation: str = "zero-out
         raise ValueError(
             "the RDP cross-check knows zero-out and add-remove only: use the PLD figure"
         )
+    return _known_rdp_epsilon(tuple(events), check_delta(delta), relation)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _known_rdp_epsilon(events: tuple[Event, ...], delta: float, relation: str) -> float:
     with quiet():
         accountant = rdp.RdpAccountant(neighboring_relation=RELATIONS[relation])
         for event in events:
             accountant.compose(_dp_event(event, relation))
-        return float(accountant.get_epsilon(check_delta(delta) * (1 - DISCRETENESS)) + DISCRETENESS)
+        return float(accountant.get_epsilon(delta * (1 - DISCRETENESS)) + DISCRETENESS)

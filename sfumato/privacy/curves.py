@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import ROUND_CEILING, Context, Decimal
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -71,13 +72,24 @@ def curve(
     Returns:
         `points` pairs, delta rounded up to 6 digits.
     """
-    accountant = composed(events, relation, grid)
+    return list(_known_curve(tuple(events), relation, points, grid, floor))
+
+
+# A certificate asks for two curves of the same events, and for the same again when it is tried.
+_accountant = lru_cache(maxsize=1, typed=True)(composed)
+
+
+@lru_cache(maxsize=64, typed=True)
+def _known_curve(
+    events: tuple[Event, ...], relation: str, points: int, grid: float, floor: float
+) -> tuple[tuple[float, float], ...]:
+    accountant = _accountant(events, relation, grid)
     epsilons = np.linspace(0.0, accountant.get_epsilon(floor), points)
     up = Context(prec=6, rounding=ROUND_CEILING)
-    return [
+    return tuple(
         (float(e), min(float(up.create_decimal(Decimal(float(delta)))), 1.0))
         for e, delta in zip(epsilons, accountant.get_delta(epsilons), strict=True)
-    ]
+    )
 
 
 def dominating_mu(curve: Sequence[tuple[float, float]], floor: float = 1e-9) -> float:

@@ -16,7 +16,7 @@ from sfumato.privacy.random import noise
 
 
 @pytest.fixture(scope="module")
-def run(tiny_base, tiny_images, tmp_path_factory):
+def run(whole_tiny_base, tiny_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     return verbs.adapt(
         tiny_images,
@@ -24,7 +24,7 @@ def run(tiny_base, tiny_images, tmp_path_factory):
         yes_public=True,
         output=folder / "run",
         ledger=folder / "ledger.sqlite",
-        base=str(tiny_base),
+        base=str(whole_tiny_base),
         method=Inversion(dimensions=4, inversion_steps=2, inversion_draws=1),
         epsilon=4.0,
         delta=1e-3,
@@ -78,8 +78,8 @@ def test_an_image_that_moves_another_is_seen(run, monkeypatch):
     assert not embeddings.isolation(prepared).passed
 
 
-def test_the_tiny_base_of_every_audit_passes(tiny_base):
+def test_the_tiny_base_of_every_audit_passes(whole_tiny_base):
     from sfumato.auditing.methods import PROMPTS, load_base
 
-    isolated, bounded = embeddings.on_tiny(load_base(tiny_base), PROMPTS, 0)
+    isolated, bounded = embeddings.on_tiny(load_base(whole_tiny_base), PROMPTS, 0)
     assert isolated.passed and bounded.passed, (isolated, bounded)

@@ -22,7 +22,7 @@ SOME = ["M3", "B", "H"]
 
 
 @pytest.fixture(scope="module")
-def run(tiny_base, tiny_images, tmp_path_factory):
+def run(whole_tiny_base, tiny_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     return verbs.adapt(
         tiny_images,
@@ -30,7 +30,7 @@ def run(tiny_base, tiny_images, tmp_path_factory):
         yes_public=True,
         output=folder / "run",
         ledger=folder / "ledger.sqlite",
-        base=str(tiny_base),
+        base=str(whole_tiny_base),
         method=Saliency(keep=2, rank=2, probe_units=8, probe_draws=1, probe_noise=80.0),
         epsilon=0.2,
         delta=1e-3,

@@ -27,8 +27,8 @@ def test_every_method_is_audited():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", KINDS)
-def test_a_method_passes_and_a_wide_clip_is_found(method, tiny_base, monkeypatch):
-    subject = on_tiny(method, tiny_base, KINDS[method])
+def test_a_method_passes_and_a_wide_clip_is_found(method, whole_tiny_base, monkeypatch):
+    subject = on_tiny(method, whole_tiny_base, KINDS[method])
     assert conduct.changed_set(subject, 0).passed
     assert replay.sensitivity(subject, 0, units=3, brief=True).passed
     bugs.clip_times(1.1)(monkeypatch)
@@ -36,9 +36,9 @@ def test_a_method_passes_and_a_wide_clip_is_found(method, tiny_base, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_trainable_tensor_left_out_of_the_noise_is_found(tiny_base, monkeypatch):
+def test_a_trainable_tensor_left_out_of_the_noise_is_found(whole_tiny_base, monkeypatch):
     """A bias that an optimiser of its own moves: it is in no sum, and has no noise."""
-    subject = on_tiny("lora", tiny_base)
+    subject = on_tiny("lora", whole_tiny_base)
     bias = dict(subject.adaptation.model.named_parameters())["unet.conv_in.bias"]
 
     def touch(sums, norms, batch, draws):

@@ -15,6 +15,12 @@ TINY = PIPELINES | TRANSFORMERS | LANGUAGE_MODELS
 
 
 @pytest.fixture(scope="session")
+def tiny_base(whole_tiny_base: Path) -> Path:
+    """What is asked of bases is asked of one with all kinds of blocks."""
+    return whole_tiny_base
+
+
+@pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Name -> its pipeline's folder."""
     made: dict[str, Path] = {}

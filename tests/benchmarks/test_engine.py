@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the engine itself: tests/gradients/test_parity.py
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 

@@ -71,14 +71,14 @@ UNREPEATABLE = {
 }  # fmt: skip
 
 
-def made(tiny_base, name, **more):
+def made(whole_tiny_base, name, **more):
     said = {"method": name} | TRAINED.get(name, {}) | more
     said |= {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3}
     if said["method"] == "inversion":
         del said["steps"]
     facts = PublicFacts(n_units=200, classes=CLASSES)
     said = {"precision": "float32"} | said
-    return prepare(facts, task_of(base=str(tiny_base), **said)[2])
+    return prepare(facts, task_of(base=str(whole_tiny_base), **said)[2])
 
 
 def latents(prepared, units):
@@ -135,10 +135,10 @@ def test_two_devices_do_not_mix_and_waits_are_counted():
     assert torch.ones(3).sum() == 3
 
 
-def test_what_forgets_the_device_is_seen(tiny_base, monkeypatch):
+def test_what_forgets_the_device_is_seen(whole_tiny_base, monkeypatch):
     """The helper finds the fault that it is for."""
     with fake.fake_device():
-        there = made(tiny_base, "attention")
+        there = made(whole_tiny_base, "attention")
         monkeypatch.setattr(Batch, "to", lambda self, where: self)
         with pytest.raises(RuntimeError, match="two devices"):
             clipped(there, units(there))
@@ -159,17 +159,17 @@ def like_fsdp2(moved):
 
 
 @pytest.mark.parametrize("name", ["lora", "attention, tokens", "full"])
-def test_a_base_to_be_shared_comes_to_the_device_part_by_part(tiny_base, monkeypatch, name):
+def test_a_base_to_be_shared_comes_to_the_device_part_by_part(whole_tiny_base, monkeypatch, name):
     """And what is made of it meanwhile is there already; sums are those of a base opened there."""
     with fake.fake_device():
-        there = made(tiny_base, name)
+        there = made(whole_tiny_base, name)
         expected = flat(clipped(there, units(there))[0])
     moved = []
     monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2))
     monkeypatch.setattr("torch.distributed.fsdp.fully_shard", like_fsdp2(moved))
     monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *_: None)
     with fake.fake_device():
-        ready = made(tiny_base, name, shard_base=True)
+        ready = made(whole_tiny_base, name, shard_base=True)
         base = ready.base
         numbers = sum(p.numel() for p in base.denoiser.parameters())
         assert {p.device.type for p in base.denoiser.parameters()} == {"cpu"}
@@ -183,14 +183,14 @@ def test_a_base_to_be_shared_comes_to_the_device_part_by_part(tiny_base, monkeyp
         assert torch.equal(flat(clipped(shared, units(shared))[0]), expected)
 
 
-def test_a_base_to_be_shared_is_not_timed(tiny_base, monkeypatch):
+def test_a_base_to_be_shared_is_not_timed(whole_tiny_base, monkeypatch):
     monkeypatch.setenv(measure.OPT_OUT, "1")
     monkeypatch.setattr(ranks, "_place", ranks.Place(0, 2))
     monkeypatch.setattr(ranks, "on_first_rank", lambda ask: ask())
     monkeypatch.setattr(formats, "compare", None)
     monkeypatch.setattr(formats, "quick_precision", lambda on: torch.bfloat16)
     with fake.fake_device():
-        asked = made(tiny_base, "lora", shard_base=True, precision="auto")
+        asked = made(whole_tiny_base, "lora", shard_base=True, precision="auto")
         chosen = formats.choose_formats(asked).options["formats"]
         assert {chosen[stage] for stage in asked.method.stages} == {"bfloat16"}
         monkeypatch.setenv(measure.OPT_OUT, "0")
@@ -206,11 +206,11 @@ def some(names, quick):
 
 
 @pytest.mark.parametrize("name", some(TRAINED, {"lora", "attention, tokens"}))
-def test_a_step_has_the_sums_of_the_host(tiny_base, name):
-    here = made(tiny_base, name)
+def test_a_step_has_the_sums_of_the_host(whole_tiny_base, name):
+    here = made(whole_tiny_base, name)
     sums, norms = clipped(here, units(here))
     with fake.fake_device() as seen:
-        there = made(tiny_base, name)
+        there = made(whole_tiny_base, name)
         clipped(there, units(there))  # chooses its ways
         seen.clear()
         found, lengths = clipped(there, units(there))
@@ -226,9 +226,9 @@ def test_a_step_has_the_sums_of_the_host(tiny_base, name):
 
 
 @pytest.mark.slow
-def test_steps_leave_the_weights_of_the_host(tiny_base):
+def test_steps_leave_the_weights_of_the_host(whole_tiny_base):
     def after(where_from):
-        there = made(tiny_base, "lora")
+        there = made(whole_tiny_base, "lora")
         state = State(there.adaptation.trainable, {}, there.recipe)
         run = {"recipe": there.recipe, "performance": Performance(micro_batch=7), "attempt": 0}
         on_step = lambda now, state: True  # noqa: E731
@@ -254,9 +254,9 @@ def test_steps_leave_the_weights_of_the_host(tiny_base):
 
 
 @pytest.mark.slow
-def test_a_probe_has_the_scores_of_the_host(tiny_base):
+def test_a_probe_has_the_scores_of_the_host(whole_tiny_base):
     def scores():
-        there = made(tiny_base, "saliency")
+        there = made(whole_tiny_base, "saliency")
         losses, weights, model = looking_at(there)
         groups, probe = there.adaptation.groups, there.plan.probe
         batch = units(there, draws=probe.noise_draws)
@@ -269,9 +269,9 @@ def test_a_probe_has_the_scores_of_the_host(tiny_base):
 
 
 @pytest.mark.slow
-def test_an_inversion_finds_what_the_host_finds(tiny_base):
+def test_an_inversion_finds_what_the_host_finds(whole_tiny_base):
     def found():
-        there = made(tiny_base, "inversion", inversion_steps=3)
+        there = made(whole_tiny_base, "inversion", inversion_steps=3)
         inverter = there.adaptation.inverter
         chunk, data, key = Chunk(np.array([0, 1, -1, 2])), latents(there, 4), RunKey(bytes(32))
         z, taken = inverter.invert(data, chunk, key)
@@ -292,12 +292,12 @@ def test_an_inversion_finds_what_the_host_finds(tiny_base):
 # Images.
 
 
-def test_images_prompts_and_latents_are_those_of_the_host(tiny_base):
+def test_images_prompts_and_latents_are_those_of_the_host(whole_tiny_base):
     pictures = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
-    here = load_base(tiny_base)
+    here = load_base(whole_tiny_base)
     mean, deviation = here.encode(pictures)
     with fake.fake_device() as seen:
-        there = load_base(tiny_base)
+        there = load_base(whole_tiny_base)
         assert there.device == fake.DEVICE
         seen.clear()
         found = there.encode(pictures)
@@ -316,12 +316,12 @@ def test_images_prompts_and_latents_are_those_of_the_host(tiny_base):
 
 
 @pytest.mark.parametrize("scheduler", some(SCHEDULERS, {"DPMSolverMultistepScheduler"}))
-def test_pictures_are_drawn_there(tiny_base, scheduler):
+def test_pictures_are_drawn_there(whole_tiny_base, scheduler):
     labels, numbers = np.array([0, 1, 2, 0]), np.arange(4)
     sampling = Sampling(scheduler=scheduler, steps=4, guidance_scale=2.0)
-    ((_, right),) = pictures(load_base(tiny_base), CLASSES, labels, numbers, sampling)
+    ((_, right),) = pictures(load_base(whole_tiny_base), CLASSES, labels, numbers, sampling)
     with fake.fake_device() as seen:
-        base = load_base(tiny_base)
+        base = load_base(whole_tiny_base)
         seen.clear()
         ((_, drawn),) = pictures(base, CLASSES, labels, numbers, sampling)
     assert np.abs(drawn.astype(int) - right).max() <= 24 and drawn.std() > 5
@@ -348,9 +348,9 @@ def test_classifiers_learn_there(name):
 # Memory.
 
 
-def test_what_training_does_not_use_leaves_the_device(tiny_base):
+def test_what_training_does_not_use_leaves_the_device(whole_tiny_base):
     with fake.fake_device():
-        base = load_base(tiny_base)
+        base = load_base(whole_tiny_base)
         parts = lambda: [p.device.type for p in (base.unet, base.vae, base.text_encoder)]  # noqa: E731
         assert parts() == ["fake"] * 3
         base.park(prompts=False)
@@ -360,20 +360,26 @@ def test_what_training_does_not_use_leaves_the_device(tiny_base):
 
 
 @pytest.mark.parametrize("embedder", [False, True])
-def test_tokens_that_train_keep_what_reads_them(tiny_base, embedder):
-    there = made(tiny_base, "attention", embedder=embedder)
+def test_tokens_that_train_keep_what_reads_them(whole_tiny_base, embedder):
+    there = made(whole_tiny_base, "attention", embedder=embedder)
     assert there.adaptation.reads_prompts is embedder
-    assert made(tiny_base, "inversion").adaptation.reads_prompts
+    assert made(whole_tiny_base, "inversion").adaptation.reads_prompts
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "saliency", "inversion"])
-def test_whole_verbs_compute_there(tiny_base, tiny_images, tmp_path, monkeypatch, method):
+def test_whole_verbs_compute_there(whole_tiny_base, tiny_images, tmp_path, monkeypatch, method):
     """A run that is stopped and goes on, its pictures, its model and what they are worth."""
     monkeypatch.setattr("sfumato.compute.device.settle", lambda asked: ("there", fake.DEVICE))
     monkeypatch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")
     book = {"ledger": tmp_path / "ledger.sqlite"}
-    how = {"epsilon": 2.0, "delta": 1e-2, "base": tiny_base, "yes_public": True, "anyway": True}
+    how = {
+        "epsilon": 2.0,
+        "delta": 1e-2,
+        "base": whole_tiny_base,
+        "yes_public": True,
+        "anyway": True,
+    }
     how |= (
         {"expected_batch_size": 8, "steps": 3, "checkpoint_steps": 1}
         if (method != "inversion")

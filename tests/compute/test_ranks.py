@@ -33,10 +33,10 @@ def test_a_world_of_one_needs_no_process_group():
 
 
 @pytest.mark.slow
-def test_two_ranks_make_the_run_of_one(tiny_images, tiny_base, tmp_path):
+def test_two_ranks_make_the_run_of_one(tiny_images, whole_tiny_base, tmp_path):
     found = []
     for world in (1, 2):
-        succeed(world, SCRIPT, tiny_images, tiny_base, tmp_path / str(world))
+        succeed(world, SCRIPT, tiny_images, whole_tiny_base, tmp_path / str(world))
         run = Run.open(tmp_path / str(world))
         assert [r.kind for r in run.ledger.rows] == [
             "PLAN",
@@ -66,12 +66,12 @@ def test_an_error_that_nobody_foresaw_reaches_every_rank():
 
 @pytest.mark.slow
 def test_a_ledger_that_does_not_open_stops_every_rank(
-    tiny_images, tiny_base, tmp_path, ledger_of_the_test
+    tiny_images, whole_tiny_base, tmp_path, ledger_of_the_test
 ):
     """The first rank alone opens it; the others must hear of the error instead of waiting
     for days.
     """
     ledger_of_the_test.write_bytes(b"no ledger of ours")
-    for code, err in launch(2, SCRIPT, tiny_images, tiny_base, tmp_path / "run"):
+    for code, err in launch(2, SCRIPT, tiny_images, whole_tiny_base, tmp_path / "run"):
         assert code and "SfumatoError: the ledger's key is gone" in err, err[-2000:]
     assert not (tmp_path / "run").exists()

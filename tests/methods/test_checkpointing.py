@@ -22,10 +22,10 @@ from sfumato.training.dummy import dummy_batch
 CLASSES = ("circle", "cross", "square")
 
 
-def made(tiny_base, **more):
+def made(whole_tiny_base, **more):
     said = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3}
     said |= {"noise_draws": 2, "precision": "float32"}
-    task = task_of(base=str(tiny_base), **said | more)[2]
+    task = task_of(base=str(whole_tiny_base), **said | more)[2]
     return prepare(PublicFacts(n_units=200, classes=CLASSES), task)
 
 
@@ -48,9 +48,9 @@ def summed(prepared, units=24):
 
 
 @pytest.mark.parametrize("method", ["attention", "lora", "full"])
-def test_the_sums_are_the_same_and_take_less_memory(tiny_base, method):
-    (right, norms), whole = summed(made(tiny_base, method=method))
-    less = made(tiny_base, method=method, gradient_checkpointing=True)
+def test_the_sums_are_the_same_and_take_less_memory(whole_tiny_base, method):
+    (right, norms), whole = summed(made(whole_tiny_base, method=method))
+    less = made(whole_tiny_base, method=method, gradient_checkpointing=True)
     assert less.base.denoiser.is_gradient_checkpointing
     (found, lengths), peak = summed(less)
     assert torch.equal(lengths, norms) and all(torch.equal(found[n], right[n]) for n in right)
@@ -61,8 +61,8 @@ def test_the_sums_are_the_same_and_take_less_memory(tiny_base, method):
     assert not self_check(adaptation.model, adaptation.trainable, adaptation.exact_losses, batch, 2)
 
 
-def test_a_run_keeps_it(tiny_base):
-    less = made(tiny_base, gradient_checkpointing=True)
+def test_a_run_keeps_it(whole_tiny_base):
+    less = made(whole_tiny_base, gradient_checkpointing=True)
     assert less.options["performance"]["gradient_checkpointing"] is True
     again = prepare_again(less.method, less.plan, less.options)
     assert again.base.denoiser.is_gradient_checkpointing
@@ -71,8 +71,8 @@ def test_a_run_keeps_it(tiny_base):
     assert not prepare_again(less.method, less.plan, plain).base.denoiser.is_gradient_checkpointing
 
 
-def test_a_denoiser_without_it_is_refused(tiny_base):
-    base = load_base(tiny_base)
+def test_a_denoiser_without_it_is_refused(whole_tiny_base):
+    base = load_base(whole_tiny_base)
     plain = replace(base, unet=torch.nn.Linear(2, 2))
     with pytest.raises(ModelError, match="a Linear has none: leave it out"):
         plain.checkpoint_gradients()

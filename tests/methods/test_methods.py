@@ -33,8 +33,8 @@ TOKENS = Prompts(
 ONE = Prompts(("a circle", "a <zebra>", "a cross"), (None, "<zebra>", None), (None, None, None))
 
 
-def made(tiny_base, method, prompts=PLAIN, seed=0, **options):
-    base = load_base(tiny_base)
+def made(whole_tiny_base, method, prompts=PLAIN, seed=0, **options):
+    base = load_base(whole_tiny_base)
     torch.manual_seed(seed)
     return base, METHODS[method](**options).apply(base, Given(prompts))
 
@@ -66,8 +66,8 @@ def batch_of(units, draws, seed=0):
 @pytest.mark.parametrize("draws", [1, 4])
 @pytest.mark.parametrize("prompts", [PLAIN, TOKENS, ONE], ids=["plain", "tokens", "one"])
 @pytest.mark.parametrize("method", ["full", "attention", "lora", "saliency", "loda"])
-def test_both_engines_give_the_same_clipped_sums(tiny_base, method, prompts, draws):
-    _, adaptation = made(tiny_base, method, prompts)
+def test_both_engines_give_the_same_clipped_sums(whole_tiny_base, method, prompts, draws):
+    _, adaptation = made(whole_tiny_base, method, prompts)
     wake(adaptation)
     batch = batch_of(5, draws)
     found = []
@@ -100,8 +100,8 @@ def test_both_engines_give_the_same_clipped_sums(tiny_base, method, prompts, dra
 
 
 @pytest.mark.parametrize("method", ["full", "attention", "lora", "saliency", "loda"])
-def test_every_tensor_that_trains_gets_a_gradient(tiny_base, method):
-    _, adaptation = made(tiny_base, method, TOKENS)
+def test_every_tensor_that_trains_gets_a_gradient(whole_tiny_base, method):
+    _, adaptation = made(whole_tiny_base, method, TOKENS)
     assert (
         self_check(
             adaptation.model, adaptation.trainable, adaptation.exact_losses, batch_of(3, 2), 2
@@ -110,12 +110,12 @@ def test_every_tensor_that_trains_gets_a_gradient(tiny_base, method):
     )
 
 
-def test_what_trains(tiny_base):
-    base, full = made(tiny_base, "full")
+def test_what_trains(whole_tiny_base):
+    base, full = made(whole_tiny_base, "full")
     assert {n.removeprefix("unet.") for n in full.trainable} == {
         n for n, _ in base.unet.named_parameters()
     }
-    base, attention = made(tiny_base, "attention", TOKENS)
+    base, attention = made(whole_tiny_base, "attention", TOKENS)
     names = {n for n in attention.trainable if n != "tokens.weight"}
     assert names == {f"unet.{n}" for n, _ in base.unet.named_parameters() if ".attentions." in n}
     assert (
@@ -124,7 +124,7 @@ def test_what_trains(tiny_base):
         and any("norm1" in n for n in names)
     )
     assert attention.learning_rate_factor.keys() == {"tokens.weight"}
-    _, part = made(tiny_base, "attention", blocks="2-3")
+    _, part = made(whole_tiny_base, "attention", blocks="2-3")
     assert part.targets == ("mid_block.attentions.0", "up_blocks.0.attentions.0")
     assert {n.split(".attentions")[0] for n in part.trainable} == {
         "unet.mid_block",
@@ -145,9 +145,9 @@ NAMES = {
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_the_names_in_checkpoints_stay(tiny_base, method):
+def test_the_names_in_checkpoints_stay(whole_tiny_base, method):
     """Run folders go on, and noise keeps its addresses, only under the names they began with."""
-    _, adaptation = made(tiny_base, method, TOKENS)
+    _, adaptation = made(whole_tiny_base, method, TOKENS)
     state = State(adaptation.trainable, adaptation.learning_rate_factor, Recipe(learning_rate=1.0))
     names = list(state.tensors())
     said = json.dumps([names, adaptation.clip_groups])
@@ -156,8 +156,8 @@ def test_the_names_in_checkpoints_stay(tiny_base, method):
 
 
 @pytest.mark.parametrize("freeze_a", [False, True])
-def test_lora_adapts_exactly_its_targets(tiny_base, freeze_a):
-    base, lora = made(tiny_base, "lora", rank=3, freeze_a=freeze_a)
+def test_lora_adapts_exactly_its_targets(whole_tiny_base, freeze_a):
+    base, lora = made(whole_tiny_base, "lora", rank=3, freeze_a=freeze_a)
     modules = {n.split(".lora_")[0] for n, _ in base.unet.named_parameters() if ".lora_" in n}
     assert modules == set(lora.targets) and len(lora.trainable) == len(lora.targets) * (
         1 if freeze_a else 2
@@ -165,19 +165,19 @@ def test_lora_adapts_exactly_its_targets(tiny_base, freeze_a):
     assert any(n.endswith("to_out.0") for n in lora.targets)
     for name, p in lora.trainable.items():
         assert 3 in p.shape and bool(p.any()) == ("lora_A" in name)
-    same, again = made(tiny_base, "lora", rank=3, freeze_a=freeze_a)[1], lora
+    same, again = made(whole_tiny_base, "lora", rank=3, freeze_a=freeze_a)[1], lora
     assert all(torch.equal(p, again.trainable[n]) for n, p in same.trainable.items())
 
 
-def test_bad_options(tiny_base):
+def test_bad_options(whole_tiny_base):
     with pytest.raises(SfumatoError, match="--target-modules nonsense"):
-        made(tiny_base, "lora", target_modules=["to_q", "nonsense"])
+        made(whole_tiny_base, "lora", target_modules=["to_q", "nonsense"])
     with pytest.raises(SfumatoError, match="--blocks 9-"):
-        made(tiny_base, "attention", blocks="9-")
+        made(whole_tiny_base, "attention", blocks="9-")
 
 
-def test_a_row_looks_at_no_other_row(tiny_base):
-    _, adaptation = made(tiny_base, "attention", TOKENS)
+def test_a_row_looks_at_no_other_row(whole_tiny_base):
+    _, adaptation = made(whole_tiny_base, "attention", TOKENS)
     batch = batch_of(3, 2)
     with torch.no_grad():
         before = adaptation.row_losses(batch)
@@ -187,8 +187,8 @@ def test_a_row_looks_at_no_other_row(tiny_base):
     assert torch.equal(before[[0, 1, 4, 5]], after[[0, 1, 4, 5]]) and after[2:4].isnan().all()
 
 
-def test_dropped_captions_get_the_empty_prompt_and_leave_the_tokens_alone(tiny_base):
-    _, adaptation = made(tiny_base, "attention", TOKENS)
+def test_dropped_captions_get_the_empty_prompt_and_leave_the_tokens_alone(whole_tiny_base):
+    _, adaptation = made(whole_tiny_base, "attention", TOKENS)
     batch = replace(batch_of(2, 1), drop=torch.ones(2, 1, dtype=torch.bool))
     with ReferenceEngine(adaptation.model, adaptation.trainable) as engine:
         sums, _ = engine.clipped_sum(adaptation.row_losses, batch, clip=torch.ones_like)
@@ -213,9 +213,9 @@ def predict(base, prompts):
 
 @pytest.mark.parametrize("prompts", [PLAIN, TOKENS, ONE], ids=["plain", "tokens", "one"])
 @pytest.mark.parametrize("method", ["full", "attention", "lora", "loda", "loda silu"])
-def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts):
+def test_what_is_saved_is_what_was_trained(whole_tiny_base, tmp_path, method, prompts):
     method, _, g = method.partition(" ")
-    base, adaptation = made(tiny_base, method, prompts, **({"activation": g} if g else {}))
+    base, adaptation = made(whole_tiny_base, method, prompts, **({"activation": g} if g else {}))
     frozen = {n: p.detach().clone() for n, p in base.vae.named_parameters()}
     rest = {
         n: p.detach().clone()
@@ -237,6 +237,6 @@ def test_what_is_saved_is_what_was_trained(tiny_base, tmp_path, method, prompts)
     assert (tmp_path / "model_index.json").exists() == whole
     assert len(list(tmp_path.glob("learned_embeds*"))) == (0 if whole else len(prompts.tokens))
     assert set(words_in(tmp_path)) == set(prompts.tokens)
-    again = open_adapted(tmp_path, lambda: load_base(tiny_base))
+    again = open_adapted(tmp_path, lambda: load_base(whole_tiny_base))
     moved = (expected - start).abs().max()
     assert moved > 0.02 and (predict(again, prompts.prompts) - expected).abs().max() < 0.1 * moved

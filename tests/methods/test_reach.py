@@ -99,13 +99,13 @@ def test_left_out_named_and_the_same_on_a_resume(pixels, tiny_images, tmp_path, 
     assert moved == {f"unet.{n}" for n in before} - dead
 
 
-def test_the_list_is_kept_and_applied_again(tiny_base, monkeypatch):
-    every = [f"unet.{n}" for n, _ in load_base(str(tiny_base)).denoiser.named_parameters()]
+def test_the_list_is_kept_and_applied_again(whole_tiny_base, monkeypatch):
+    every = [f"unet.{n}" for n, _ in load_base(str(whole_tiny_base)).denoiser.named_parameters()]
     out = (every[3], every[8])
     monkeypatch.setattr(planning, "left_out", lambda *_: out)
     facts = PublicFacts(n_units=200, classes=("a", "b"))
     more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3}
-    made = prepare(facts, task_of(base=str(tiny_base), method="full", **more)[2])
+    made = prepare(facts, task_of(base=str(whole_tiny_base), method="full", **more)[2])
     assert made.options.get("left_out") == list(out)
     assert reach.remarks(made.options, len(made.adaptation.trainable))[0].startswith("2 of ")
     again = prepare_again(made.method, made.plan, made.options)
@@ -116,16 +116,16 @@ def test_the_list_is_kept_and_applied_again(tiny_base, monkeypatch):
         assert not any(frozen[name.removeprefix("unet.")].requires_grad for name in out)
 
 
-def test_nothing_is_noted_where_all_learn(tiny_base):
+def test_nothing_is_noted_where_all_learn(whole_tiny_base):
     facts = PublicFacts(n_units=200, classes=("a", "b"))
     more = {"epsilon": 2.0, "delta": 1e-3, "expected_batch_size": 20, "steps": 3}
-    made = prepare(facts, task_of(base=str(tiny_base), **more)[2])
+    made = prepare(facts, task_of(base=str(whole_tiny_base), **more)[2])
     assert "left_out" not in made.options and reach.remarks(made.options, 3) == []
 
 
-def test_a_matrix_that_cannot_learn_is_no_candidate(tiny_base):
+def test_a_matrix_that_cannot_learn_is_no_candidate(whole_tiny_base):
     """Neither is it ranked, nor does it count where the best are kept."""
-    adapted = Saliency(keep=2).apply(load_base(str(tiny_base)), Given(Prompts(("a",))))
+    adapted = Saliency(keep=2).apply(load_base(str(whole_tiny_base)), Given(Prompts(("a",))))
     first = next(iter(adapted.groups))
     names = [n for n in adapted.trainable if n.startswith(f"unet.{first}.")]
     half, rest = adapted.without(names[:1]), adapted.without(names)

@@ -11,8 +11,8 @@ from sfumato.methods.targets import block_range, matching_modules
 
 
 @pytest.fixture(scope="module")
-def base(tiny_base):
-    return load_base(tiny_base)
+def base(whole_tiny_base):
+    return load_base(whole_tiny_base)
 
 
 @pytest.mark.parametrize(

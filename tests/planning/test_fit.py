@@ -26,9 +26,15 @@ from sfumato.verbs.demo import demo_prompts
 
 
 @pytest.fixture
-def said(tiny_base):
+def said(whole_tiny_base):
     schedule = {"steps": 3, "expected_batch_size": 8, "micro_batch": 8, "precision": "float32"}
-    return {"base": str(tiny_base), "epsilon": 2.0, "delta": 1e-3, "yes_public": True, **schedule}
+    return {
+        "base": str(whole_tiny_base),
+        "epsilon": 2.0,
+        "delta": 1e-3,
+        "yes_public": True,
+        **schedule,
+    }
 
 
 @pytest.fixture
@@ -63,6 +69,7 @@ def tried(base: str, prompts: dict, monkeypatch) -> fit.Fit:
     return fit.fit_of(base, digits.classes, chosen, digits)
 
 
+@pytest.mark.slow  # the verdict's rule and its way into plans: the tests around this one
 def test_a_base_of_letters_suits_digits_and_one_of_icons_does_not(monkeypatch):
     letters = tried("letters", demo_prompts("letters"), monkeypatch)
     icons = tried("icons", {}, monkeypatch)

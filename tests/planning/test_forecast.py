@@ -24,9 +24,15 @@ from sfumato.runs import budget
 
 
 @pytest.fixture
-def said(tiny_base):
+def said(whole_tiny_base):
     schedule = {"steps": 3, "expected_batch_size": 8, "micro_batch": 8, "precision": "float32"}
-    return {"base": str(tiny_base), "epsilon": 2.0, "delta": 1e-3, "yes_public": True, **schedule}
+    return {
+        "base": str(whole_tiny_base),
+        "epsilon": 2.0,
+        "delta": 1e-3,
+        "yes_public": True,
+        **schedule,
+    }
 
 
 def prepared(said, n_units, **more):
@@ -143,13 +149,13 @@ def test_there_is_no_default_base(verb, tiny_images, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_first_lines_of_a_plan(said, tiny_images, tiny_base, capsys, monkeypatch):
+def test_the_first_lines_of_a_plan(said, tiny_images, whole_tiny_base, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # no row is folded
     words = [
         "plan",
         str(tiny_images),
         "--base",
-        str(tiny_base),
+        str(whole_tiny_base),
         "--epsilon",
         "2",
         "--delta",

@@ -40,8 +40,7 @@ def test_a_plan_over_the_cap_says_what_adapt_says(settings, tiny_images, tmp_pat
         settings["base"],
         "--delta",
         "1e-3",
-        "--steps",
-        "2",
+        *("--steps", "2", "--micro-batch-size", "4", "--mixed-precision", "no"),
     ]
     assert main([*words, "--epsilon", "2"]) == 0
     shown = capsys.readouterr().out

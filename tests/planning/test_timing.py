@@ -103,7 +103,6 @@ def clocks(monkeypatch):
     clock.perf_counter = lambda: next(looks) * clock.tick + clock.late
     for room in (device_clocks, cost, inputs, timing):
         monkeypatch.setattr(room, "time", clock)
-    monkeypatch.setattr(timing, "DUMMIES", 9)
     return clock
 
 

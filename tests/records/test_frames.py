@@ -21,6 +21,10 @@ from sfumato.verbs.questions import of_unit
 
 from .scans import SHIPPED, dataset, encoded, scan, volume
 
+# what a plan takes little time with
+SHORT = ["--epsilon", "8", "--delta", "1e-3", "--steps", "1", "--noise-draws", "1"]
+SHORT += ["--micro-batch-size", "4", "--mixed-precision", "no"]
+
 RNG = np.random.default_rng(5)
 SECRET = "Zweistein^Albertine"
 
@@ -84,9 +88,9 @@ def test_the_unit_of_dicom_is_the_patient_and_a_label_is_a_tag(tmp_path):
     assert alone.unit_column == "file" and alone.n_units == 8
 
 
-def test_plan_says_that_the_unit_is_the_patient(tmp_path, capfd):
+def test_plan_says_that_the_unit_is_the_patient(tiny_base, tmp_path, capfd):
     words = ["plan", str(study(tmp_path / "d", 8)), "--labels", "Modality", "--yes-public"]
-    assert main([*words, "--epsilon", "8", "--base", "icons", "--delta", "1e-3"]) == 0
+    assert main([*words, "--base", str(tiny_base), *SHORT]) == 0
     said = capfd.readouterr()
     assert "all images with the same 'PatientID'" in said.out
     assert SECRET not in said.out + said.err
@@ -112,24 +116,26 @@ def in_folders(root):
         (None, 0, ""),
     ],
 )
-def test_a_unit_that_cuts_patients_apart_is_remarked(tmp_path, unit, patients, promised, capfd):
+def test_a_unit_that_cuts_patients_apart_is_remarked(
+    tiny_base, tmp_path, unit, patients, promised, capfd
+):
     root = in_folders(tmp_path / "d")
     said = f"{patients} patients by PatientID lie in several units: the promise covers {promised},"
     records = load_records(root, unit=unit, unlabelled=True)
     assert records.facts.people_apart == patients
     flags = ["--unlabelled", *(["--unit", unit] if unit else [])]
     assert main(["inspect", str(root), *flags]) == 0
-    more = ["--epsilon", "8", "--base", "icons", "--delta", "1e-3", "--steps", "1"]
-    assert main(["plan", str(root), *flags, *more]) == 0
+    assert main(["plan", str(root), *flags, "--base", str(tiny_base), *SHORT]) == 0
     out = capfd.readouterr().out
     assert out.count(said) == (2 if patients else 0) == out.count("patients by PatientID")
     assert SECRET not in out
 
 
-def test_adapt_tells_the_owner_of_patients_cut_apart_and_no_release_does(tmp_path):
+def test_adapt_tells_the_owner_of_patients_cut_apart_and_no_release_does(tiny_base, tmp_path):
     heard: list[str] = []
-    asked = {"unlabelled": True, "epsilon": 50.0, "delta": 1e-3, "base": "icons"}
+    asked = {"unlabelled": True, "epsilon": 50.0, "delta": 1e-3, "base": str(tiny_base)}
     asked |= {"method": "embedding", "steps": 1, "noise_draws": 1, "anyway": True}
+    asked |= {"micro_batch": 4, "precision": "float32"}
     run = sfumato.adapt(
         in_folders(tmp_path / "d"),
         unit="file",

@@ -21,6 +21,8 @@ from sfumato.privacy.ledger.notes import Interval
 from sfumato.runs import attempts, execute, folder, workspace
 from sfumato.runs.folder import Run
 
+TRUSTED_GRADIENTS = True
+
 
 def steady(patch):
     patch.setattr("sfumato.runs.folder.code_version", lambda: "0+test")

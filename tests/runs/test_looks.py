@@ -27,6 +27,8 @@ from sfumato.verbs.real_images import records_of
 from sfumato.verbs.row_images import non_private_base
 from tests.two_runs import make_two_runs
 
+TRUSTED_GRADIENTS = True
+
 torch.set_num_threads(1)
 
 

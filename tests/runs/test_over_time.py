@@ -21,21 +21,16 @@ from sfumato.runs import budget
 from sfumato.runs.facts import ledger_facts
 from sfumato.runs.folder import Run
 
+TRUSTED_GRADIENTS = True
+
 
 class Charged(BaseException):
     """Stands for the end of a test's interest: the run is charged and nothing is trained."""
 
 
 @pytest.fixture
-def charge(tiny_base, tmp_path, monkeypatch):
-    """Charge a run on a folder; returns it."""
-
-    def stop(*_):
-        raise Charged
-
-    monkeypatch.setattr(latents, "encode", stop)
-    monkeypatch.setattr(timing, "_reading", lambda base, count: 0.0)  # what `plan` times
-    settings = {
+def settings(tiny_base):
+    return {
         "epsilon": 2.0,
         "delta": 1e-2,
         "base": str(tiny_base),
@@ -44,6 +39,17 @@ def charge(tiny_base, tmp_path, monkeypatch):
         "steps": 3,
         "performance": Performance(micro_batch=8, precision="float32"),
     }
+
+
+@pytest.fixture
+def charge(settings, tmp_path, monkeypatch):
+    """Charge a run on a folder; returns it."""
+
+    def stop(*_):
+        raise Charged
+
+    monkeypatch.setattr(latents, "encode", stop)
+    monkeypatch.setattr(timing, "_reading", lambda base, count: 0.0)  # what `plan` times
 
     def run(images, name, **more):
         with pytest.raises(Charged):
@@ -75,15 +81,14 @@ def total(run):
     return len(facts.charges), facts.total_epsilon, facts.no_total
 
 
-def test_another_partition_has_no_total_and_is_refused_under_a_cap(charge, pictures, tmp_path):
+def test_another_partition_has_no_total_and_is_refused_under_a_cap(
+    charge, settings, pictures, tmp_path
+):
     pairs = table(tmp_path / "pairs", pictures, lambda i: f"p{i // 2}")
     first = charge(pairs, "one", unit="patient")
     assert total(first) == (1, first.plan.epsilon, None)
     cut = table(tmp_path / "cut", pictures, lambda i: f"scan-{i}")
-    assert (
-        APART
-        in verbs.plan(cut, unit="patient", epsilon=2.0, delta=1e-2, base=first.plan.base).remarks[0]
-    )
+    assert APART in verbs.plan(cut, unit="patient", **settings).remarks[0]
     assert total(charge(cut, "two", unit="patient")) == (2, None, APART) and total(first)[1] is None
     records = load_records(pairs, unit="patient")
     budget.set_cap(first.ledger.ledger, records.fingerprints, 100.0, **records.marks)
@@ -94,9 +99,7 @@ def test_another_partition_has_no_total_and_is_refused_under_a_cap(charge, pictu
             yes_public=True,
             output=tmp_path / "three",
             unit="patient",
-            epsilon=2.0,
-            delta=1e-2,
-            base=first.plan.base,
+            **settings,
         )
     assert not (tmp_path / "three").exists()
 

@@ -28,8 +28,8 @@ CLASSES = ("circle", "cross", "square")
 
 
 @pytest.fixture(scope="module")
-def base(tiny_base):
-    return load_base(tiny_base)
+def base(whole_tiny_base):
+    return load_base(whole_tiny_base)
 
 
 def write(

@@ -21,8 +21,8 @@ def drawn(base, latents, n, numbers=None):
     return labels, np.concatenate([images for _, images in parts])
 
 
-def test_members_come_first_and_further_pictures_vary_them(tiny_base):
-    base = load_base(tiny_base)
+def test_members_come_first_and_further_pictures_vary_them(whole_tiny_base):
+    base = load_base(whole_tiny_base)
     latents = torch.randn(2, 3, *base.latent_shape)
     labels, images = drawn(base, latents, 10)
     images = images.astype(int)

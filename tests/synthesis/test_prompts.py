@@ -19,8 +19,8 @@ CLASSES = ("circle", "cross")
 
 
 @pytest.fixture(scope="module")
-def base(tiny_base):
-    return load_base(tiny_base)
+def base(whole_tiny_base):
+    return load_base(whole_tiny_base)
 
 
 @pytest.fixture

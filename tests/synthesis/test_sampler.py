@@ -21,8 +21,8 @@ CLASSES = ("circle", "cross", "square")
 
 
 @pytest.fixture(scope="module")
-def base(tiny_base):
-    return load_base(tiny_base)
+def base(whole_tiny_base):
+    return load_base(whole_tiny_base)
 
 
 @pytest.fixture
@@ -179,8 +179,8 @@ def test_the_error_of_a_worker_reaches_the_caller(base, two_threads, monkeypatch
     assert torch.get_num_threads() == 2
 
 
-def test_auto_is_the_quick_sampler_or_the_bases_own(tiny_base):
-    base = load_base(tiny_base)
+def test_auto_is_the_quick_sampler_or_the_bases_own(whole_tiny_base):
+    base = load_base(whole_tiny_base)
     assert resolved(Sampling(), base).scheduler == "DPMSolverMultistepScheduler"
     assert resolved(Sampling(scheduler="DDIMScheduler"), base).scheduler == "DDIMScheduler"
     base.scheduler = LCMScheduler.from_config(base.scheduler.config)

@@ -15,10 +15,10 @@ from sfumato.training import Batch, lean
 CLASSES = ("circle", "cross", "square")
 
 
-def made(tiny_base, method):
+def made(whole_tiny_base, method):
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        base = load_base(tiny_base)
+        base = load_base(whole_tiny_base)
         base.formats = Formats.everywhere("bfloat16")
         return method.apply(base, Given(Prompts(CLASSES)))
 
@@ -42,8 +42,8 @@ def sums(adaptation):
 
 
 @pytest.mark.parametrize("method", [Lora(rank=2), Attention(), Full()], ids=lambda m: m.name)
-def test_sums_are_those_of_the_whole_weights(tiny_base, method):
-    adaptation = made(tiny_base, method)
+def test_sums_are_those_of_the_whole_weights(whole_tiny_base, method):
+    adaptation = made(whole_tiny_base, method)
     denoiser = adaptation.base.denoiser
     before = {name: p.detach().clone() for name, p in denoiser.named_parameters()}
     right, norms = sums(adaptation)
@@ -58,8 +58,8 @@ def test_sums_are_those_of_the_whole_weights(tiny_base, method):
     assert all(torch.equal(after[n], p) and after[n].dtype == p.dtype for n, p in before.items())
 
 
-def test_single_precision_is_left_alone_and_an_error_restores(tiny_base):
-    adaptation = made(tiny_base, Lora(rank=2))
+def test_single_precision_is_left_alone_and_an_error_restores(whole_tiny_base):
+    adaptation = made(whole_tiny_base, Lora(rank=2))
     denoiser, trainable = adaptation.base.denoiser, list(adaptation.trainable.values())
     with lean(denoiser, trainable, torch.float32):
         assert all(p.dtype == torch.float32 for p in denoiser.parameters())

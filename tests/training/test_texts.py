@@ -133,8 +133,8 @@ def test_blanks_and_parts_have_texts_of_the_same_width(captioned, key):
 
 
 @pytest.fixture(scope="module")
-def adapted(tiny_base):
-    base = load_base(tiny_base)
+def adapted(whole_tiny_base):
+    base = load_base(whole_tiny_base)
     prompts = Prompts(("circle", "cross"))
     made = Lora(rank=2).apply(base, Given(prompts))
     with torch.no_grad():

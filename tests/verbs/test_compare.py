@@ -15,6 +15,8 @@ from sfumato.privacy.ledger.entries import Charged, Looked
 from sfumato.privacy.ledger.notes import Shown
 from sfumato.runs.folder import Run
 
+TRUSTED_GRADIENTS = True
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, tiny_base, tiny_images):

@@ -33,7 +33,10 @@ STRIPES = np.where(np.arange(SIDE) % 4 < 2, -16, 16)[None, :, None] + np.zeros((
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bases")
-    return [str(make_tiny_base(folder / name, seed=k)) for k, name in enumerate(("dark", "light"))]
+    return [
+        str(make_tiny_base(folder / name, seed=k, sparse=True))
+        for k, name in enumerate(("dark", "light"))
+    ]
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from sfumato.verbs import select as model_selection
 from sfumato.verbs.select import right_answers, select
 from tests.two_runs import make_two_runs
 
+TRUSTED_GRADIENTS = True
+
 torch.set_num_threads(1)
 QUICK = {"classifier": "logistic", "steps": 3}
 

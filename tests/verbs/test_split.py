@@ -27,6 +27,8 @@ from sfumato.runs.reading import remembered
 from sfumato.verbs.evaluate import evaluate
 from sfumato.verbs.select import select
 
+TRUSTED_GRADIENTS = True
+
 torch.set_num_threads(1)
 PATIENTS = 30
 QUICK = {"classifiers": ("cnn",), "seeds": (0,), "steps": 3, "distances": False}

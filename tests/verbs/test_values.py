@@ -20,6 +20,8 @@ from sfumato.verbs import real_images
 from sfumato.verbs.evaluate import evaluate
 from sfumato.verbs.select import Candidate, _valued_as_all
 
+TRUSTED_GRADIENTS = True
+
 TWELVE = Values(0, 4095)
 SAID = "values 0..4095 -> 0..255, declared"
 

@@ -160,11 +160,11 @@ def test_the_probe_has_addresses_of_its_own(toy):
 
 
 @pytest.fixture(scope="module")
-def settings(tiny_base):
+def settings(whole_tiny_base):
     return {
         "epsilon": 4.0,
         "delta": 1e-2,
-        "base": str(tiny_base),
+        "base": str(whole_tiny_base),
         "method": Saliency(rank=2, keep=5, probe_units=16, probe_draws=2),
         "expected_batch_size": 8,
         "steps": 3,
@@ -419,8 +419,8 @@ def dies_at_once(now, plan):
     raise Killed
 
 
-def test_scores_follow_their_groups(tiny_base):
-    base = load_base(tiny_base)
+def test_scores_follow_their_groups(whole_tiny_base):
+    base = load_base(whole_tiny_base)
     unet = base.denoiser
     matrices = matching_modules(base, PROJECTIONS)
     groups = grouped(base, matrices, "layer")

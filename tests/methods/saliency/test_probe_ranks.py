@@ -28,7 +28,7 @@ def launch(world: int, images: Path, base: Path, output: Path) -> dict:
 
 
 @pytest.mark.slow
-def test_two_ranks_choose_as_one(tiny_images, tiny_base, tmp_path):
-    assert launch(1, tiny_images, tiny_base, tmp_path / "one") == launch(
-        2, tiny_images, tiny_base, tmp_path / "two"
+def test_two_ranks_choose_as_one(tiny_images, whole_tiny_base, tmp_path):
+    assert launch(1, tiny_images, whole_tiny_base, tmp_path / "one") == launch(
+        2, tiny_images, whole_tiny_base, tmp_path / "two"
     )

@@ -15,14 +15,14 @@ from sfumato.methods.targets import grouped, how_many, matching_modules
 PLAIN = Prompts(("circle", "cross", "square"))
 
 
-def made(tiny_base, seed=0, selected=None, **options):
-    base = load_base(tiny_base)
+def made(whole_tiny_base, seed=0, selected=None, **options):
+    base = load_base(whole_tiny_base)
     torch.manual_seed(seed)
     return base, Saliency(**{"rank": 3} | options).apply(base, Given(PLAIN, selected=selected))
 
 
-def test_until_a_choice_is_made_all_candidates_are_adapted(tiny_base):
-    base, adapted = made(tiny_base)
+def test_until_a_choice_is_made_all_candidates_are_adapted(whole_tiny_base):
+    base, adapted = made(whole_tiny_base)
     assert (
         len(adapted.targets) == 32 == len(adapted.probe.groups)
         and adapted.probe.keep == 10 == adapted.probe.votes
@@ -37,29 +37,29 @@ def test_until_a_choice_is_made_all_candidates_are_adapted(tiny_base):
     )
 
 
-def test_every_selected_matrix_gets_its_adapter_to_out_included(tiny_base):
-    candidates = matching_modules(load_base(tiny_base), PROJECTIONS)
+def test_every_selected_matrix_gets_its_adapter_to_out_included(whole_tiny_base):
+    candidates = matching_modules(load_base(whole_tiny_base), PROJECTIONS)
     chosen = [m for m in candidates if m.endswith("to_out.0")] + candidates[:1]
-    base, adapted = made(tiny_base, keep=len(chosen), selected=chosen)
+    base, adapted = made(whole_tiny_base, keep=len(chosen), selected=chosen)
     assert adapted.probe is None and set(adapted.targets) == set(chosen) == set(lora_inputs(base))
     assert len(adapted.trainable) == 2 * len(chosen)
     assert adapted.most_trainable == sum(p.numel() for p in adapted.trainable.values())
 
 
 @pytest.mark.parametrize(("granularity", "groups"), [("matrix", 32), ("layer", 8), ("block", 4)])
-def test_granularity(tiny_base, granularity, groups):
-    base = load_base(tiny_base)
+def test_granularity(whole_tiny_base, granularity, groups):
+    base = load_base(whole_tiny_base)
     found = grouped(base, matching_modules(base, PROJECTIONS), granularity)
     assert len(found) == groups and all(
         m.startswith(g) for g, members in found.items() for m in members
     )
     name = list(found)[1]
-    base, adapted = made(tiny_base, keep=1, granularity=granularity, selected=[name])
+    base, adapted = made(whole_tiny_base, keep=1, granularity=granularity, selected=[name])
     assert adapted.targets == found[name]
 
 
-def test_named_sets_include_convolutions_and_feed_forward(tiny_base):
-    base = load_base(tiny_base)
+def test_named_sets_include_convolutions_and_feed_forward(whole_tiny_base):
+    base = load_base(whole_tiny_base)
     for name, end in (
         ("attention", "to_out.0"),
         ("feed-forward", "ff.net.2"),
@@ -77,15 +77,15 @@ def test_named_sets_include_convolutions_and_feed_forward(tiny_base):
     assert sum(map(len, groups.values())) == len(every) == len(set(every))
     layers = grouped(base, every, "layer")
     assert any(g.endswith(".ff") for g in layers) and any(g.endswith("attn2") for g in layers)
-    _, adapted = made(tiny_base, target_modules=["attention", "convolutions"], keep=0.5)
+    _, adapted = made(whole_tiny_base, target_modules=["attention", "convolutions"], keep=0.5)
     assert any("conv1" in g for g in adapted.probe.groups) and any(
         "conv1" in n for n in adapted.trainable
     )
 
 
-def test_chance_follows_the_public_seed(tiny_base):
+def test_chance_follows_the_public_seed(whole_tiny_base):
     first, same, other = (
-        made(tiny_base, seed=s, choose="random", keep=6)[1].targets for s in (1, 1, 2)
+        made(whole_tiny_base, seed=s, choose="random", keep=6)[1].targets for s in (1, 1, 2)
     )
     assert first == same != other and len(first) == 6
 
@@ -114,16 +114,16 @@ def test_ratio_or_count(keep, count):
         ({"keep": 2, "selected": ["a", "b"]}, "selection does not fit"),
     ],
 )
-def test_bad_words(tiny_base, options, match):
+def test_bad_words(whole_tiny_base, options, match):
     with pytest.raises(SfumatoError, match=match):
-        made(tiny_base, **options)
+        made(whole_tiny_base, **options)
 
 
 @pytest.mark.parametrize("method", ["lora", "loda"])
-def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base, method):
+def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(whole_tiny_base, method):
     lengths = {}
     for how in ("gaussian", "orthonormal", "public"):
-        base, start = load_base(tiny_base), None
+        base, start = load_base(whole_tiny_base), None
         targets = {"lora": ["to_q"], "loda": ["mid_block.resnets.0.conv1"]}[method]
         if how == "public":
             names = matching_modules(base, targets)
@@ -146,9 +146,9 @@ def test_orthonormal_and_public_starts_keep_the_length_of_the_gaussian(tiny_base
     assert max(lengths.values()) < 1.001 * min(lengths.values())
 
 
-def test_more_directions_than_there_are_is_refused(tiny_base):
+def test_more_directions_than_there_are_is_refused(whole_tiny_base):
     with pytest.raises(SfumatoError, match="lower --rank"):
-        Lora(rank=20, adapter_init="orthonormal").apply(load_base(tiny_base), Given(PLAIN))
+        Lora(rank=20, adapter_init="orthonormal").apply(load_base(whole_tiny_base), Given(PLAIN))
 
 
 def test_right_vectors_are_where_the_gradient_lies():

@@ -159,16 +159,17 @@ def test_a_base_that_cannot_be_adapted_costs_nothing(tiny_images, settings, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, tiny_base):
+def test_the_frozen_parts_are_left_to_the_bit(tiny_images, settings, tmp_path, whole_tiny_base):
     """L17: what a run saves differs from the base in the trained tensors only."""
     options = settings | {"method": Attention(blocks="2"), "steps": 1}
+    options |= {"base": str(whole_tiny_base)}
     run = verbs.adapt(tiny_images, anyway=True, yes_public=True, output=tmp_path / "run", **options)
     for part in (
         "vae/diffusion_pytorch_model",
         "text_encoder/model",
         "unet/diffusion_pytorch_model",
     ):
-        before, after = (load_file(f / f"{part}.safetensors") for f in (tiny_base, run.model))
+        before, after = (load_file(f / f"{part}.safetensors") for f in (whole_tiny_base, run.model))
         for name, value in before.items():
             trained = part.startswith("unet") and name.startswith("mid_block.attentions.0.")
             assert torch.equal(after[name], value.half()) != trained, name

@@ -20,6 +20,8 @@ from sfumato.runs.folder import Run
 
 from .runs import KINDS, Killed, copied, crashed, dies_after, kinds, resume, same_weights
 
+TRUSTED_GRADIENTS = True
+
 
 def test_a_death_between_charge_and_start_costs_nothing_twice(
     tiny_images, settings, tmp_path, monkeypatch
