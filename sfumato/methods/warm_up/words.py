@@ -53,6 +53,6 @@ def proposal(plan: Plan) -> list[str]:
         return []
     return [
         f"{share:,.0f} units a class are enough for class means that noise does not hide:"
-        " --warm-up means was worth 7 to 11 points on 10,000 digits at epsilon 1, and 0.7 on 60,000"
+        " --warm-up means was worth 7 to 11 points on 10,000 digits at epsilon 1, and 1.5 on 60,000"
         " at 10"
     ]
