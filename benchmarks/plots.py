@@ -267,7 +267,7 @@ def told(row: dict[str, Any]) -> tuple[str, ...]:
 
 def protocol(rows: list[dict[str, Any]], file: Path) -> None:
     """A panel per data set, base and method: a dot per run, a line through the means of equal rows
-    and classifiers, of one copy of the base and one delta.
+    and classifiers, of one copy of the base and one delta, moved or not.
     """
     kinds = list(dict.fromkeys(told(row)[:3] for row in rows))
     judges = list(dict.fromkeys(told(row)[3] for row in rows))
@@ -328,9 +328,10 @@ def protocol(rows: list[dict[str, Any]], file: Path) -> None:
     plt.close(figure)
 
 
-def terms(row: dict[str, Any]) -> tuple[str, float]:
-    """What runs over several epsilons have in common."""
-    return row["settings"]["base_digest"], row["settings"]["delta"]
+def terms(row: dict[str, Any]) -> tuple[str, float, int]:
+    """What runs over several epsilons have in common: base, delta, and whether pictures moved."""
+    settings = row["settings"]
+    return settings["base_digest"], settings["delta"], settings.get("class_moments", 0)
 
 
 def means_of(rows: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
