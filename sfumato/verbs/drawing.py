@@ -20,7 +20,7 @@ from ..runs.folder import Run
 from ..runs.prepared import method_of
 from ..synthesis.dataset import Draw, class_of_each
 from ..synthesis.population import Population
-from ..synthesis.sampler import pictures_in_sizes
+from ..synthesis.sampler import pictures, pictures_in_sizes
 from .facts import adapted_base, public_base
 
 MOVED, SMALL = 500, 64  # pictures a class, on bases of so many pixels and less
@@ -71,7 +71,7 @@ def drawn_how(run: Run, sampling: Sampling, prompted: bool = False) -> How:
     if noisy is None:
         raise SfumatoError(
             f"the noisy class moments of the run are gone: put {FILE} of its folder back, or"
-            " --class-moments 0, which leaves pictures as they are drawn"
+            " `sfumato synthesize --class-moments 0`, which leaves pictures as they are drawn"
         )
     method = method_of(run.plan, run.options)
     assert isinstance(method, Warmed)  # no other has moments
@@ -109,8 +109,18 @@ def _moved_by(run: Run, asked: int | None, prompted: bool) -> int:
     return asked
 
 
+def drawn_alike(run: Run, sampling: Sampling) -> Sampling:
+    """Another release's sampling, for a run beside it: moved if that is and this can be."""
+    own = run.plan.moments
+    if not sampling.class_moments or not own or own.rounds < 2 or not own.counting:
+        return replace(sampling, class_moments=0)
+    return replace(sampling, class_moments=max(sampling.class_moments, 2 * own.numbers))
+
+
 def draw_as_released(run: Run, n: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
     """`n` pictures in equal class shares as `synthesize` would draw them, in memory.
+
+    Of a base in several sizes in its first one.
 
     Returns:
         uint8 [n, R, R, 3], and labels int64 [n].
@@ -118,5 +128,6 @@ def draw_as_released(run: Run, n: int, sampling: Sampling) -> tuple[np.ndarray, 
     held = METHODS[run.plan.method].hands_over == "pictures"
     how, prompts = drawn_how(run, Sampling() if held else sampling), run.plan.prompts
     labels, base = class_of_each(n, [1.0] * len(prompts)), base_that_draws(run, how)
-    with closing(how.draw(base, prompts, labels, np.arange(n), how.sampling)) as parts:
+    draw = pictures if how.draw is pictures_in_sizes else how.draw
+    with closing(draw(base, prompts, labels, np.arange(n), how.sampling)) as parts:
         return np.concatenate([part for _, part in parts]), labels
