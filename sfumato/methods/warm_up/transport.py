@@ -147,6 +147,8 @@ def carrying(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     Of `wanted` no direction keeps less than a hundredth of the variance that `own` has in the
     middle. Directions in which `own` has none are not moved.
     """
+    if np.array_equal(own, wanted):  # nothing stands out: not even what the least would lift
+        return np.eye(len(own))
     value, vector = np.linalg.eigh(own)
     seen = value > 1e-6 * max(value[-1], 1e-12)
     if not seen.any():  # a model that draws one picture only
