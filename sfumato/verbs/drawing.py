@@ -117,17 +117,25 @@ def drawn_alike(run: Run, sampling: Sampling) -> Sampling:
     return replace(sampling, class_moments=max(sampling.class_moments, 2 * own.numbers))
 
 
-def draw_as_released(run: Run, n: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+def draw_as_released(
+    run: Run, n: int, sampling: Sampling, base: Base | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """`n` pictures in equal class shares as `synthesize` would draw them, in memory.
 
     Of a base in several sizes in its first one.
+
+    Args:
+        run: A finished run.
+        n: How many.
+        sampling: As for `drawn_how`.
+        base: That draws; None: the run's own.
 
     Returns:
         uint8 [n, R, R, 3], and labels int64 [n].
     """
     held = METHODS[run.plan.method].hands_over == "pictures"
     how, prompts = drawn_how(run, Sampling() if held else sampling), run.plan.prompts
-    labels, base = class_of_each(n, [1.0] * len(prompts)), base_that_draws(run, how)
+    labels, base = class_of_each(n, [1.0] * len(prompts)), base or base_that_draws(run, how)
     draw = pictures if how.draw is pictures_in_sizes else how.draw
     with closing(draw(base, prompts, labels, np.arange(n), how.sampling)) as parts:
         return np.concatenate([part for _, part in parts]), labels

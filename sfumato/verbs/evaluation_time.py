@@ -83,7 +83,7 @@ def expected(
     if made:
         drawn, passed = _pictures(public_base(drawing.run), drawing.run.plan.prompts, sampling)
         for row in made:
-            other = drawing.others.get(row)
+            other = drawing.run if row == "non_private" else drawing.others.get(row)
             first = 0 if other is None else drawn_alike(other, sampling).class_moments or 0
             pictures = number + first * classes
             parts[row, SOURCE] = [train * passed if row in OF_REAL else pictures * drawn]

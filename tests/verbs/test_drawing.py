@@ -19,7 +19,7 @@ from sfumato.privacy import accounting
 from sfumato.releases import DRAFT
 from sfumato.releases.moments import check_moved, moved_facts
 from sfumato.synthesis import sampler
-from sfumato.verbs import drawing
+from sfumato.verbs import drawing, row_images
 from sfumato.verbs.drawing import draw_as_released, drawn_alike, drawn_how
 from sfumato.verbs.facts import adapted_base
 from sfumato.verbs.row_images import Drawing
@@ -104,12 +104,16 @@ def test_many_classes_are_told_apart_by_their_own_prompts(run, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [None, 0])
-def test_a_run_beside_a_release_is_drawn_as_that_was(run, tmp_path, number):
+def test_rows_beside_a_release_are_drawn_as_that_was(run, tmp_path, number, monkeypatch):
+    monkeypatch.setattr(row_images, "base_of", lambda run, row: adapted_base(run))
     how = {"keep_key": True, "controls": False, "class_moments": number}
     out = verbs.synthesize(run, 6, tmp_path / "drawn", **how)
     rows = Drawing(run, out, {"other": run}, None, None)
-    mine, other = (rows.images_of(row)[0] for row in ("synthetic", "other"))
-    assert sorted(map(bytes, mine)) == sorted(map(bytes, other))
+    mine, other, exact, public = (
+        sorted(map(bytes, rows.images_of(row)[0]))
+        for row in ("synthetic", "other", "non_private", "public_only")
+    )
+    assert mine == other == exact and (mine == public) is (number == 0)
 
 
 def test_a_run_that_has_no_counts_is_not_moved_beside_one_that_has(run):
