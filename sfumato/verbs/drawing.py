@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import Base, base_info, load_population
+from ..bases import Base, base_info, load_population, pipeline_class
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..methods.warm_up.fit import FILE, kept_sums
@@ -89,9 +89,11 @@ def _moved_by(run: Run, asked: int | None, prompted: bool) -> int:
     moments = run.plan.moments
     if asked is None:
         # without counts, a class of many units would be moved too far
-        fits = moments and moments.rounds > 1 and moments.counting and not prompted
-        small = base_info(run.plan.base).resolution <= SMALL
-        return max(MOVED, 2 * moments.numbers) if moments and fits and small else 0
+        if not moments or moments.rounds < 2 or not moments.counting or prompted:
+            return 0
+        # a whole model draws without the public base, which may be gone
+        own = run.model if pipeline_class(run.model) else run.plan.base
+        return max(MOVED, 2 * moments.numbers) if base_info(own).resolution <= SMALL else 0
     if asked and prompted:
         raise SfumatoError(
             "--class-moments: class moments are of the classes' own prompts: leave it or --prompts"

@@ -128,6 +128,8 @@ def test_a_run_that_has_no_counts_is_not_moved_beside_one_that_has(run):
 def test_who_is_moved_unless_asked(run, monkeypatch):
     assert drawn_how(run, Sampling()).sampling.class_moments == 32
     assert drawn_how(run, Sampling(), prompted=True).sampling.class_moments == 0
+    gone = replace(run, plan=replace(run.plan, base="gone"))
+    assert drawn_how(gone, Sampling()).sampling.class_moments == 32
     monkeypatch.setattr(drawing, "SMALL", 8)
     assert drawn_how(run, Sampling()).sampling.class_moments == 0
     monkeypatch.setattr(drawing, "SMALL", 64)
