@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ...compute.device import on_host, to_device
 from ...privacy.mechanisms.moments import Moments
 from .pictures import covariances, deviation
 from .release import class_means, class_sizes, size_of
@@ -52,13 +53,13 @@ class Transport:
         size = size_of(self.shape, self.side)
         moved = (away + self.shift[own]).view(len(x), self.shape[0], *size)
         moved = F.interpolate(moved, size=self.shape[1:], mode="bicubic", align_corners=False)
-        found = latents + moved.to(latents)
+        found = latents + to_device(moved.to(latents.dtype), latents.device)
         return found.clamp(-1, 1) if self.clamped else found
 
 
 def smalls(latents: torch.Tensor, side: int) -> torch.Tensor:
     """Latents [B, C, h, w] as means of areas, float64 [B, C * side * side] in host memory."""
-    plain = latents.detach().to("cpu", torch.float64)
+    plain = on_host(latents, torch.float64)
     return F.adaptive_avg_pool2d(plain, size_of(plain.shape[1:], side)).flatten(1)
 
 
