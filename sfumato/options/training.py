@@ -170,9 +170,10 @@ class Sampling(Options):
     seed: int = option(0, "Public seed: image i has the seed hash(seed, i).")
     class_moments: int | None = option(
         None,
-        "Pictures a class, drawn first, from whose moments all are moved to the noisy class moments"
-        " that the run paid for (--warm-up means); 0 leaves pictures as they are drawn (default:"
-        " 500 on bases of up to 64 pixels, else 0).",
+        "Moves pictures towards the noisy class moments that the run paid for (--warm-up means), by"
+        " how this many pictures of each class, drawn first, differ from them; 0 leaves pictures as"
+        " they are drawn (default: on bases of up to 64 pixels 500, or twice the numbers of a small"
+        " picture; else, or with --prompts, 0).",
         least=0,
     )
     batch: int = option(512, "Images drawn at a time.", least=1)

@@ -24,7 +24,7 @@ from sfumato.privacy.mechanisms.moments import Moments
 from sfumato.releases.certificate import LARGE_DELTA, event_tree
 from sfumato.releases.figures import PAGES
 from sfumato.releases.mechanism import BASE_VOTE_RULES
-from sfumato.releases.moments import check_moved
+from sfumato.releases.moments import check_moved, rule_in_words
 from sfumato.releases.pages import CROISSANT, check_figures
 from sfumato.releases.prices import GROUP_SIZES, NEIGHBOURS, group_sizes, record_groups
 from sfumato.releases.statements import (
@@ -252,6 +252,7 @@ def _moments(query: dict[str, Any], facts: dict[str, Any]) -> tuple[bool, str]:
     made = Moments(**{**own, **lists}, noise_multiplier=noise)
     holds = positive(query["sensitivity"]) == 1 and enough and all_units
     holds = holds and made.rounds == query["count"] and made.classes == len(classes)
+    holds = holds and query["rule_in_words"] == rule_in_words(made)
     return holds, f"{query['count']} rounds, noise {query['noise_stddev']:.6g} of the bound on each"
 
 

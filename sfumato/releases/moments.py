@@ -21,10 +21,16 @@ COUNTED = (
     " before; the mean of its images, where it has several"
 )
 MOVED = (
-    "each picture was moved by a linear map of its class, which carries mean and covariance of {}"
-    " pictures drawn with public seeds to the noisy ones that the run paid for: a function of"
-    " noised results, at no further cost"
+    "each picture was moved by a linear map of its class, made from {} pictures a class, drawn with"
+    " public seeds: it carries mean and covariance of the class's towards the noisy ones that the"
+    " run paid for, as far as these stand out of their noise; a function of noised results and"
+    " public seeds, at no further cost"
 )
+
+
+def rule_in_words(moments: Moments) -> str:
+    """What each unit adds."""
+    return COUNTED if moments.counting else RULE
 
 
 def take_moments(
@@ -59,7 +65,7 @@ def take_moments(
         "count": rounds,
         "sampling_rate": 1.0,
         "sampler": "all units, in every round",
-        "rule_in_words": COUNTED if moments.counting else RULE,
+        "rule_in_words": rule_in_words(moments),
         "sensitivity": 1.0,
         "noise_stddev": moments.noise_stddev / GRID,
         "grid": (

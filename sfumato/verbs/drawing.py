@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bases import Base, base_info, load_population
+from ..bases import Base, base_info, load_population, pipeline_class
 from ..errors import SfumatoError
 from ..methods import METHODS
 from ..methods.warm_up.fit import FILE, kept_sums
@@ -20,7 +20,7 @@ from ..runs.folder import Run
 from ..runs.prepared import method_of
 from ..synthesis.dataset import Draw, class_of_each
 from ..synthesis.population import Population
-from ..synthesis.sampler import pictures_in_sizes
+from ..synthesis.sampler import pictures, pictures_in_sizes
 from .facts import adapted_base, public_base
 
 MOVED, SMALL = 500, 64  # pictures a class, on bases of so many pixels and less
@@ -71,7 +71,7 @@ def drawn_how(run: Run, sampling: Sampling, prompted: bool = False) -> How:
     if noisy is None:
         raise SfumatoError(
             f"the noisy class moments of the run are gone: put {FILE} of its folder back, or"
-            " --class-moments 0, which leaves pictures as they are drawn"
+            " `sfumato synthesize --class-moments 0`, which leaves pictures as they are drawn"
         )
     method = method_of(run.plan, run.options)
     assert isinstance(method, Warmed)  # no other has moments
@@ -89,9 +89,11 @@ def _moved_by(run: Run, asked: int | None, prompted: bool) -> int:
     moments = run.plan.moments
     if asked is None:
         # without counts, a class of many units would be moved too far
-        fits = moments and moments.rounds > 1 and moments.counting and not prompted
-        small = base_info(run.plan.base).resolution <= SMALL
-        return max(MOVED, 2 * moments.numbers) if moments and fits and small else 0
+        if not moments or moments.rounds < 2 or not moments.counting or prompted:
+            return 0
+        # a whole model draws without the public base, which may be gone
+        own = run.model if pipeline_class(run.model) else run.plan.base
+        return max(MOVED, 2 * moments.numbers) if base_info(own).resolution <= SMALL else 0
     if asked and prompted:
         raise SfumatoError(
             "--class-moments: class moments are of the classes' own prompts: leave it or --prompts"
@@ -109,14 +111,33 @@ def _moved_by(run: Run, asked: int | None, prompted: bool) -> int:
     return asked
 
 
-def draw_as_released(run: Run, n: int, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
+def drawn_alike(run: Run, sampling: Sampling) -> Sampling:
+    """Another release's sampling, for a run beside it: moved if that is and this can be."""
+    own = run.plan.moments
+    if not sampling.class_moments or not own or own.rounds < 2 or not own.counting:
+        return replace(sampling, class_moments=0)
+    return replace(sampling, class_moments=max(sampling.class_moments, 2 * own.numbers))
+
+
+def draw_as_released(
+    run: Run, n: int, sampling: Sampling, base: Base | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """`n` pictures in equal class shares as `synthesize` would draw them, in memory.
+
+    Of a base in several sizes in its first one.
+
+    Args:
+        run: A finished run.
+        n: How many.
+        sampling: As for `drawn_how`.
+        base: That draws; None: the run's own.
 
     Returns:
         uint8 [n, R, R, 3], and labels int64 [n].
     """
     held = METHODS[run.plan.method].hands_over == "pictures"
     how, prompts = drawn_how(run, Sampling() if held else sampling), run.plan.prompts
-    labels, base = class_of_each(n, [1.0] * len(prompts)), base_that_draws(run, how)
-    with closing(how.draw(base, prompts, labels, np.arange(n), how.sampling)) as parts:
+    labels, base = class_of_each(n, [1.0] * len(prompts)), base or base_that_draws(run, how)
+    draw = pictures if how.draw is pictures_in_sizes else how.draw
+    with closing(draw(base, prompts, labels, np.arange(n), how.sampling)) as parts:
         return np.concatenate([part for _, part in parts]), labels

@@ -15,6 +15,7 @@ from ..evaluation.classifiers import STEPS
 from ..options import Judging, Sampling
 from ..options.parse import about
 from ..synthesis.sampler import Sampler
+from .drawing import drawn_alike
 from .row_images import OF_REAL, Drawing, public_base
 
 IMAGES, FEW, MORE = 128, 1, 3  # dummy images, and steps that are timed
@@ -82,7 +83,10 @@ def expected(
     if made:
         drawn, passed = _pictures(public_base(drawing.run), drawing.run.plan.prompts, sampling)
         for row in made:
-            parts[row, SOURCE] = [train * passed if row in OF_REAL else number * drawn]
+            other = drawing.run if row == "non_private" else drawing.others.get(row)
+            first = 0 if other is None else drawn_alike(other, sampling).class_moments or 0
+            pictures = number + first * classes
+            parts[row, SOURCE] = [train * passed if row in OF_REAL else pictures * drawn]
     return parts
 
 

@@ -24,6 +24,7 @@ from ..runs.prepared import opened, original_base, rebuild
 from ..synthesis.dataset import class_of_each
 from ..synthesis.sampler import pictures
 from ..training import State, open_latents, train_without_privacy
+from .drawing import draw_as_released, drawn_alike
 from .facts import public_base
 from .real_images import images_of, most_at
 
@@ -73,7 +74,8 @@ class Drawing:
         """The images of a row, uint8 [n, R, R, 3], and their labels."""
         run, classes = self.run, self.run.plan.classes
         if row in self.others:
-            return self._draw(adapted(self.others[row]), self.others[row])
+            other, (number, sampling) = self.others[row], self.drawn
+            return draw_as_released(other, number, drawn_alike(other, sampling))
         if row == "synthetic":
             return images_of(self.release, classes, self.resolution, "train")
         if row in OF_REAL:
@@ -83,10 +85,10 @@ class Drawing:
             if row == "reconstructed":
                 images = reconstructed(original_base(run.plan, run.options), images)
             return images, labels
-        return self._draw(base_of(run, row), run)
-
-    def _draw(self, base: Base, run: Run) -> tuple[np.ndarray, np.ndarray]:
-        number, sampling = self.drawn
+        base, (number, sampling) = base_of(run, row), self.drawn
+        if row == "non_private" and sampling.class_moments:
+            # what it lacks shall be clipping and noise, not the move
+            return draw_as_released(run, number, sampling, base)
         return draw(base, run.plan.prompts, number, sampling)
 
 
@@ -154,11 +156,6 @@ def require_kept(run: Run, row: str) -> None:
         )
 
 
-def adapted(run: Run) -> Base:
-    """The run's own model."""
-    return opened(run, run.model)
-
-
 def non_private_base(run: Run, seed: int = 0) -> Base:
     """Returns the same recipe on the run's cached latents without clipping and noise.
 
@@ -219,6 +216,7 @@ def sampling_of(release: Path) -> dict[str, Any]:
                 "steps": made["steps"],
                 "guidance_scale": made["guidance"],
                 "seed": made["public_seed"],
+                "class_moments": made.get("class_moments", {}).get("drawn_per_class", 0),
                 "n": made["n"],
             }
     raise SfumatoError(f"{release} has no certificate: make it with `sfumato synthesize`")

@@ -144,6 +144,13 @@ def of_draft(project: Project, kind: str, number: int) -> bytes | None:
         return None
 
 
+def moved(project: Project) -> bool:
+    """Whether the drawn pictures were moved to the run's noisy class moments."""
+    facts = as_json(project.release / DRAFT).get("certificate")
+    drawn = facts.get("synthesis") if isinstance(facts, dict) else None
+    return isinstance(drawn, dict) and "class_moments" in drawn
+
+
 def _base_pictures(project: Project) -> dict[str, Any]:
     found = as_json(project.release / DRAFT).get("base_pictures")
     return found if isinstance(found, dict) else {}

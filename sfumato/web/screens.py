@@ -183,6 +183,7 @@ def _pictures(project: Project, _: dict[str, Any]) -> dict[str, Any]:
         "shown": sum(len(own) for own in gallery.values()),
         "drawn": len(results.rows(project)),
         "public": results.public_row(project),
+        "moved": results.moved(project),
         "samples": results.samples(project),
         "others": _others(project),
         "utility": results.utility(project),

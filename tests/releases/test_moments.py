@@ -81,6 +81,8 @@ def test_noise_below_the_bill_fails(facts):
         {"sampling_rate": 0.5},
         {"noise": 1.0},
         {"type": "poisson_gaussian"},
+        {"rule_in_words": "each unit adds nothing"},
+        {"class_moments": {"counting": 0.25}},
         {"class_moments": {"rounds": 1}},
         {"class_moments": {"classes": 3}},
         {"class_moments": {"bounds": [1.0]}},

@@ -10,6 +10,7 @@ from sfumato import SfumatoError, verbs
 from sfumato.options import Performance, Recipe, Sampling
 from sfumato.runs.folder import Run
 from sfumato.training import open_latents
+from sfumato.verbs.drawing import draw_as_released
 
 BUCKETS = ("16x16", "16x32", "32x16")
 
@@ -53,6 +54,8 @@ def test_from_shapes_to_a_verified_release(tiny_base, shaped, tmp_path):
     found = {p.name: Image.open(p).size for p in (draft / "train").rglob("*.png")}
     shapes = [(16, 16), (16, 32), (32, 16)]
     assert found == {f"{i:06d}.png": shapes[i % 3] for i in range(7)}
+    # a score looks at the first size alone
+    assert draw_as_released(run, 2, Sampling(steps=1))[0].shape == (2, 16, 16, 3)
     assert '"16x32"' in (draft / "synthesis.json").read_text()
     release = verbs.release(draft)
     assert verbs.verify(release).ok

@@ -18,8 +18,11 @@ from sfumato.options import Sampling
 from sfumato.privacy import accounting
 from sfumato.releases import DRAFT
 from sfumato.releases.moments import check_moved, moved_facts
-from sfumato.verbs import drawing
-from sfumato.verbs.drawing import draw_as_released, drawn_how
+from sfumato.synthesis import sampler
+from sfumato.verbs import drawing, row_images
+from sfumato.verbs.drawing import draw_as_released, drawn_alike, drawn_how
+from sfumato.verbs.facts import adapted_base
+from sfumato.verbs.row_images import Drawing
 
 WARM = {"warm_up": "means", "warm_up_steps": 2, "warm_up_size": 2}
 FEW = 20  # pictures a class, of 16 numbers
@@ -64,7 +67,8 @@ def test_a_release_says_that_its_pictures_were_moved_and_verifies(run, tmp_path)
     said = body["synthesis"]["class_moments"]
     # more than small pictures have numbers
     assert said["drawn_per_class"] == 32 and said["sha256"] == run.moments
-    assert said["statement"] in (out / "PRIVACY.md").read_text()
+    page = (out / "PRIVACY.md").read_text()
+    assert said["statement"] in page and "and moved to the noisy class moments;" in page
     plain = verbs.synthesize(
         run, 6, tmp_path / "plain", keep_key=True, controls=False, class_moments=0
     )
@@ -88,9 +92,44 @@ def test_others_see_the_pictures_that_a_release_would_have(run):
     assert np.array_equal(images, draw_as_released(run, 6, Sampling())[0])
 
 
+def test_many_classes_are_told_apart_by_their_own_prompts(run, monkeypatch):
+    moved = drawn_how(run, Sampling()).draw
+    own = sampler.Sampler(adapted_base(run), run.plan.prompts, Sampling())
+    few = moved.fitted(own)
+    monkeypatch.setattr(sampler, "PROMPTS", 2)  # of more the embeddings are not all kept
+    many = sampler.Sampler(adapted_base(run), run.plan.prompts, Sampling())
+    assert own.whole and not many.whole
+    assert np.allclose(few.middle, moved.fitted(many).middle, atol=1e-3)
+    assert not np.allclose(few.middle[0], few.middle[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("number", [None, 0])
+def test_rows_beside_a_release_are_drawn_as_that_was(run, tmp_path, number, monkeypatch):
+    monkeypatch.setattr(row_images, "base_of", lambda run, row: adapted_base(run))
+    how = {"keep_key": True, "controls": False, "class_moments": number}
+    out = verbs.synthesize(run, 6, tmp_path / "drawn", **how)
+    rows = Drawing(run, out, {"other": run}, None, None)
+    mine, other, exact, public = (
+        sorted(map(bytes, rows.images_of(row)[0]))
+        for row in ("synthetic", "other", "non_private", "public_only")
+    )
+    assert mine == other == exact and (mine == public) is (number == 0)
+
+
+def test_a_run_that_has_no_counts_is_not_moved_beside_one_that_has(run):
+    moved = Sampling(class_moments=500)
+    assert drawn_alike(run, moved).class_moments == 500
+    assert drawn_alike(run, Sampling(class_moments=20)).class_moments == 32
+    uncounted = replace(run.plan.moments, counting=0.0)
+    before = replace(run, plan=replace(run.plan, moments=uncounted))
+    assert drawn_alike(before, moved).class_moments == 0
+
+
 def test_who_is_moved_unless_asked(run, monkeypatch):
     assert drawn_how(run, Sampling()).sampling.class_moments == 32
     assert drawn_how(run, Sampling(), prompted=True).sampling.class_moments == 0
+    gone = replace(run, plan=replace(run.plan, base="gone"))
+    assert drawn_how(gone, Sampling()).sampling.class_moments == 32
     monkeypatch.setattr(drawing, "SMALL", 8)
     assert drawn_how(run, Sampling()).sampling.class_moments == 0
     monkeypatch.setattr(drawing, "SMALL", 64)

@@ -8,7 +8,9 @@ import signal
 import stat
 import time
 
-from sfumato.web import commands, jobs, standing
+import pytest
+
+from sfumato.web import commands, jobs, results, standing
 
 from .answers import LOOKED, PLANNED, done, opened
 from .marks import MARK, shown
@@ -122,6 +124,21 @@ def test_a_look_is_begun_only_with_a_yes_to_it(planned, tmp_path):
     assert begun[-1][0] != "evaluate"
     browser.post(f"/{project}/do/judge", test=images, look="yes")
     assert begun[-1][0] == "evaluate"
+
+
+@pytest.mark.parametrize(("drawn", "moved"), [({}, False), ({"class_moments": {}}, True)])
+def test_pictures_that_were_moved_are_told_apart_from_what_the_model_draws(planned, drawn, moved):
+    browser, project, _ = planned
+    found = opened(browser, project)
+    (found.run / "model").mkdir(parents=True)
+    found.release.mkdir()
+    draft = {"certificate": {"synthesis": drawn}}
+    (found.release / results.DRAFT).write_text(json.dumps(draft))
+    row = {"file_name": "train/a/0.png", "label": "a", "seed": 1}
+    (found.release / "metadata.jsonl").write_text(json.dumps(row))
+    page = browser.get(f"/{project}/pictures").text
+    assert ("were moved to the noisy class moments" in page) is moved
+    assert ("what it draws is not moved to class moments" in page) is moved
 
 
 def test_the_promise_is_said_in_odds_that_no_colour_judges(planned):

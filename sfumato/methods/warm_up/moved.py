@@ -63,7 +63,9 @@ class Moved:
         base, classes = sampler.base, len(sampler.prompts)
         side = self.side(base)
         own = replace(sampler.sampling, seed=image_seed(sampler.sampling.seed, -1))
-        apart = Sampler(base, sampler.prompts, own, sampler.text)
+        # of many prompts the sampler holds no embeddings but the empty one's
+        text = sampler.text if sampler.whole else None
+        apart = Sampler(base, sampler.prompts, own, text)
         labels, done = np.arange(classes * self.drawn) % classes, 0
         found = np.empty((len(labels), self.moments.numbers))
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ...compute.device import on_host, to_device
 from ...privacy.mechanisms.moments import Moments
 from .pictures import covariances, deviation
 from .release import class_means, class_sizes, size_of
@@ -46,17 +47,19 @@ class Transport:
         """
         own = torch.from_numpy(labels)
         x = smalls(latents, self.side).float()
-        away = torch.einsum("bi,bij->bj", x - self.middle[own], self.change[own])
+        away = x - self.middle[own]
+        # one at a time: as many matrices as pictures would take gigabytes
+        away = torch.stack([row @ self.change[c] for row, c in zip(away, labels.tolist())])
         size = size_of(self.shape, self.side)
         moved = (away + self.shift[own]).view(len(x), self.shape[0], *size)
         moved = F.interpolate(moved, size=self.shape[1:], mode="bicubic", align_corners=False)
-        found = latents + moved.to(latents)
+        found = latents + to_device(moved.to(latents.dtype), latents.device)
         return found.clamp(-1, 1) if self.clamped else found
 
 
 def smalls(latents: torch.Tensor, side: int) -> torch.Tensor:
     """Latents [B, C, h, w] as means of areas, float64 [B, C * side * side] in host memory."""
-    plain = latents.detach().to("cpu", torch.float64)
+    plain = on_host(latents, torch.float64)
     return F.adaptive_avg_pool2d(plain, size_of(plain.shape[1:], side)).flatten(1)
 
 
@@ -145,8 +148,12 @@ def carrying(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     Of `wanted` no direction keeps less than a hundredth of the variance that `own` has in the
     middle. Directions in which `own` has none are not moved.
     """
+    if np.array_equal(own, wanted):  # nothing stands out: not even what the least would lift
+        return np.eye(len(own))
     value, vector = np.linalg.eigh(own)
     seen = value > 1e-6 * max(value[-1], 1e-12)
+    if not seen.any():  # a model that draws one picture only
+        return np.eye(len(own))
     value, vector = value[seen], vector[:, seen]
     root = np.sqrt(value)
     inside = vector.T @ wanted @ vector

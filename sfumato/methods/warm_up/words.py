@@ -32,7 +32,8 @@ def relative_noise(plan: Plan) -> float:
     """Expected norm of the noise on the class mean of least divisor, in units of its bound."""
     own = plan.moments
     assert own is not None and own.noise_multiplier is not None
-    return own.noise_multiplier * own.numbers**0.5 / min(own.divisors)
+    noise = own.noise_multiplier * own.bounds[0] * own.numbers**0.5
+    return noise / own.picture_bound / min(own.divisors)
 
 
 def remarks(plan: Plan) -> list[str]:

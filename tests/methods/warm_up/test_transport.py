@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -93,8 +94,13 @@ def test_the_map_carries_one_covariance_to_the_other():
     # no direction is made flat by a covariance that noise made negative, and none out of nothing
     worst = carrying(own, own - 2 * np.eye(6))
     assert np.linalg.eigvalsh(worst).min() > 0 and np.isfinite(worst).all()
+    narrow = np.diag([1.0, 1.0, 1e-4])
+    assert np.array_equal(carrying(narrow, narrow), np.eye(3))
     flat = carrying(np.diag([1.0, 0.0]), np.diag([4.0, 9.0]))
     assert np.allclose(flat, np.diag([2.0, 1.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(carrying(np.zeros((2, 2)), np.eye(2)), np.eye(2))
 
 
 def test_eigenvalues_within_the_noise_are_none_and_others_lose_what_it_added():
