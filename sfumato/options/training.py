@@ -173,7 +173,7 @@ class Sampling(Options):
         "Moves pictures towards the noisy class moments that the run paid for (--warm-up means), by"
         " how this many pictures of each class, drawn first, differ from them; 0 leaves pictures as"
         " they are drawn (default: on bases of up to 64 pixels 500, or twice the numbers of a small"
-        " picture; else, or with --prompts, 0).",
+        " picture, if that makes no more than 10,000; else, or with --prompts, 0).",
         least=0,
     )
     batch: int = option(512, "Images drawn at a time.", least=1)

@@ -23,7 +23,9 @@ from ..synthesis.population import Population
 from ..synthesis.sampler import pictures, pictures_in_sizes
 from .facts import adapted_base, public_base
 
-MOVED, SMALL = 500, 64  # pictures a class, on bases of so many pixels and less
+# Unless asked: pictures a class that are drawn first, on bases of so many pixels and less, and
+# where all classes together draw no more than that.
+MOVED, SMALL, MOST = 500, 64, 10_000
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,7 @@ def _moved_by(run: Run, asked: int | None, prompted: bool) -> int:
     """How many pictures a class are drawn first, to move all by; 0: none is moved."""
     moments = run.plan.moments
     if asked is None:
-        # without counts, a class of many units would be moved too far
-        if not moments or moments.rounds < 2 or not moments.counting or prompted:
-            return 0
-        # a whole model draws without the public base, which may be gone
-        own = run.model if pipeline_class(run.model) else run.plan.base
-        return max(MOVED, 2 * moments.numbers) if base_info(own).resolution <= SMALL else 0
+        return 0 if prompted else _usual(run)
     if asked and prompted:
         raise SfumatoError(
             "--class-moments: class moments are of the classes' own prompts: leave it or --prompts"
@@ -117,6 +114,19 @@ def drawn_alike(run: Run, sampling: Sampling) -> Sampling:
     if not sampling.class_moments or not own or own.rounds < 2 or not own.counting:
         return replace(sampling, class_moments=0)
     return replace(sampling, class_moments=max(sampling.class_moments, 2 * own.numbers))
+
+
+def _usual(run: Run) -> int:
+    """The same where nobody asked: for small pictures of few classes, whose units are counted."""
+    moments = run.plan.moments
+    # without counts, a class of many units would be moved too far
+    if not moments or moments.rounds < 2 or not moments.counting:
+        return 0
+    # a whole model draws without the public base, which may be gone
+    own = run.model if pipeline_class(run.model) else run.plan.base
+    number = max(MOVED, 2 * moments.numbers)
+    few = number * moments.classes <= MOST
+    return number if few and base_info(own).resolution <= SMALL else 0
 
 
 def draw_as_released(

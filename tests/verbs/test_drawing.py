@@ -133,6 +133,9 @@ def test_who_is_moved_unless_asked(run, monkeypatch):
     monkeypatch.setattr(drawing, "SMALL", 8)
     assert drawn_how(run, Sampling()).sampling.class_moments == 0
     monkeypatch.setattr(drawing, "SMALL", 64)
+    monkeypatch.setattr(drawing, "MOST", 95)  # three classes would draw 96
+    assert drawn_how(run, Sampling()).sampling.class_moments == 0
+    monkeypatch.setattr(drawing, "MOST", 96)
     uncounted = replace(run.plan, moments=replace(run.plan.moments, counting=0.0))
     before = replace(run, plan=uncounted)
     assert drawn_how(before, Sampling()).sampling.class_moments == 0
