@@ -165,14 +165,14 @@ def test_plan_as_json_and_as_table(capsys, tiny_images, tiny_base):
         assert part in page
 
 
-def test_the_plan_of_saliency_shows_what_the_probe_costs(capsys, tiny_images, tiny_base):
+def test_the_plan_of_saliency_shows_what_the_probe_costs(capsys, tiny_images, whole_tiny_base):
     words = [
         "plan",
         str(tiny_images),
         "--epsilon",
         "4",
         "--base",
-        str(tiny_base),
+        str(whole_tiny_base),
         "--steps",
         "3",
         "--delta",

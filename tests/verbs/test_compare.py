@@ -56,7 +56,7 @@ def test_what_was_seen_is_noted_before_it_is_drawn(runs, tmp_path, monkeypatch):
         raise SfumatoError("no machine")
 
     before = shown(runs[0])
-    monkeypatch.setattr(compare, "draw", refuse)
+    monkeypatch.setattr(compare, "draw_as_released", refuse)
     with pytest.raises(SfumatoError, match="no machine"):
         sfumato.compare(runs, tmp_path / "page.html", number=60)
     assert shown(runs[0]) == [*before, 2]
@@ -107,7 +107,7 @@ def test_public_images_give_the_order_and_are_no_look(runs, tmp_path, monkeypatc
 def test_private_images_are_no_public_test(runs, tmp_path, tiny_images, monkeypatch):
     from sfumato.verbs import compare
 
-    monkeypatch.setattr(compare, "draw", lambda *_: pytest.fail("drawn first"))
+    monkeypatch.setattr(compare, "draw_as_released", lambda *_: pytest.fail("drawn first"))
     with pytest.raises(DataError, match="known to the ledger as private"):
         sfumato.compare(runs, tmp_path / "page.html", number=60, public_test=tiny_images)
     assert not (tmp_path / "page.html").exists()
@@ -142,7 +142,7 @@ def test_the_page_is_for_its_owner_and_in_no_release(runs, tmp_path, monkeypatch
 
     sfumato.compare(runs, tmp_path / "page.html", number=60, score=False)
     assert stat.S_IMODE((tmp_path / "page.html").stat().st_mode) == 0o600
-    monkeypatch.setattr(compare, "draw", lambda *_: pytest.fail("drawn first"))
+    monkeypatch.setattr(compare, "draw_as_released", lambda *_: pytest.fail("drawn first"))
     (tmp_path / "privacy.json").write_text("{}")
     for place, said in (("other.html", "in a release"), ("none/page.html", "there is no folder")):
         with pytest.raises(SfumatoError, match=said):
