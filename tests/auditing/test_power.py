@@ -161,7 +161,14 @@ def test_correct_code_passes(check):
     assert finding.numbers > 0 and finding.sees
 
 
-@pytest.mark.parametrize("kind", ["normalised", "per-group", "per-group-normalised"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("normalised", marks=pytest.mark.slow),
+        pytest.param("per-group", marks=pytest.mark.slow),
+        "per-group-normalised",
+    ],
+)
 def test_a_clip_breach_is_found_under_every_clipping(monkeypatch, kind):
     assert m1("attention", kind).passed
     bugs.clip_times(1.01)(monkeypatch)

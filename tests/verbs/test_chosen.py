@@ -121,7 +121,6 @@ def test_one_charge_pays_for_votes_and_training_on_the_base_they_choose(
     body = on_run.audit_run(run, names=("M1", "H"), on_finding=found.append)
     assert body["passed"], body
     assert any("base" in str(finding) for finding in found if finding.check == "H")
-    return run
 
 
 def test_each_candidate_is_remarked_on_once(tiny_images, bases, second_wins, tmp_path, monkeypatch):
