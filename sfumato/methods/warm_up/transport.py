@@ -145,10 +145,10 @@ def standing_out(matrix: np.ndarray, tau: float) -> np.ndarray:
 def carrying(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The symmetric matrix T, T own T = wanted, of least movement.
 
-    Of `wanted` no direction keeps less than a hundredth of the variance that `own` has in the
-    middle. Directions in which `own` has none are not moved.
+    No direction keeps less than a hundredth of the variance that it has in `own`; noise may have
+    made `wanted` negative there. Directions in which `own` has none are not moved.
     """
-    if np.array_equal(own, wanted):  # nothing stands out: not even what the least would lift
+    if np.array_equal(own, wanted):  # nothing stands out: not even roundings move a picture
         return np.eye(len(own))
     value, vector = np.linalg.eigh(own)
     seen = value > 1e-6 * max(value[-1], 1e-12)
@@ -156,9 +156,10 @@ def carrying(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         return np.eye(len(own))
     value, vector = value[seen], vector[:, seen]
     root = np.sqrt(value)
-    inside = vector.T @ wanted @ vector
-    least, turned = np.linalg.eigh(inside)
-    inside = (turned * np.maximum(least, FLAT * np.median(value))) @ turned.T
+    ratio = vector.T @ wanted @ vector / root[:, None] / root[None]
+    kept, turned = np.linalg.eigh(ratio)
+    ratio = (turned * np.maximum(kept, FLAT)) @ turned.T
+    inside = ratio * root[:, None] * root[None]
     middle, around = np.linalg.eigh(root[:, None] * inside * root[None])
     half = (around * np.sqrt(np.maximum(middle, 0.0))) @ around.T
     found = half / root[:, None] / root[None]

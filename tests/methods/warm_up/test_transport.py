@@ -96,6 +96,9 @@ def test_the_map_carries_one_covariance_to_the_other():
     assert np.linalg.eigvalsh(worst).min() > 0 and np.isfinite(worst).all()
     narrow = np.diag([1.0, 1.0, 1e-4])
     assert np.array_equal(carrying(narrow, narrow), np.eye(3))
+    # what stands out in one direction does not lift another in which the model hardly varies
+    narrow = carrying(np.diag([1.0, 1e-4]), np.diag([4.0, 1e-4]))
+    assert np.allclose(narrow, np.diag([2.0, 1.0]))
     flat = carrying(np.diag([1.0, 0.0]), np.diag([4.0, 9.0]))
     assert np.allclose(flat, np.diag([2.0, 1.0]))
     with warnings.catch_warnings():
