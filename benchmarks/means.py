@@ -27,6 +27,7 @@ from sfumato.evaluation.classifiers import train_classifier
 from sfumato.methods.warm_up.pictures import pictures_of
 from sfumato.options import Sampling
 from sfumato.records import load_records
+from sfumato.verbs.drawing import draw_as_released
 from sfumato.verbs.real_images import images_of
 
 CLASSES = private_sets.CLASSES
@@ -71,6 +72,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--classifier-steps", type=int, default=600)
     parser.add_argument("--moments-alone", action="store_true")
+    parser.add_argument(
+        "--moved", action="store_true", help="also pictures moved to the class moments"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
@@ -105,9 +109,8 @@ def main() -> None:
                     on_stage=lambda line: None,
                 )
                 adapted = cpu_seconds() - before
-                verbs.synthesize(
-                    run, args.images, work / "out", controls=False, sampling=Sampling()
-                )
+                as_drawn = Sampling(class_moments=0)
+                verbs.synthesize(run, args.images, work / "out", controls=False, sampling=as_drawn)
                 spent = cpu_seconds() - before
                 drawn = load_records(work / "out" / "train", classes=CLASSES)
                 pictures = images_of(drawn, CLASSES, side, "synthetic")
@@ -135,6 +138,9 @@ def main() -> None:
                 if args.moments_alone and plan.moments is not None:
                     alone = from_moments(run, args.images)
                     row["moments_alone"] = judge(*alone, test, args.classifier_steps)
+                if args.moved and plan.moments is not None:
+                    moved = draw_as_released(run, args.images, Sampling())
+                    row["moved"] = judge(*moved, test, args.classifier_steps)
             print(json.dumps(row), flush=True)
             if args.out:
                 with open(args.out, "a", encoding="utf-8") as table:
