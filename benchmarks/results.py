@@ -139,6 +139,12 @@ def arguments() -> argparse.Namespace:
         help="as of `synthesize`, of runs with class moments (default: 0)",
     )
     parser.add_argument(
+        "--control-steps",
+        type=int,
+        default=0,
+        help="of the row non_private (default: those of the run)",
+    )
+    parser.add_argument(
         "--rows", type=some, default=list(ROWS[:3]), help=f"some of {', '.join(ROWS)}"
     )
     parser.add_argument(
@@ -317,6 +323,7 @@ def judging(args: argparse.Namespace, n: int) -> dict:
         "classifiers": {name: args.classifier_steps or STEPS[name] for name in args.classifiers},
         "seeds": list(range(args.seeds)),
         "test": n if args.judge_on == "test" else f"{n} of train",
+        **({"control_steps": args.control_steps} if args.control_steps else {}),
     }
 
 
@@ -334,7 +341,8 @@ def measure(
     folder = args.work.resolve() / f"{name}-{adapting['method_name']}-{short(adapting)}"
     made, shown = folder / f"images-{short(drawing)}", None
     plain = {name: value for name, value in drawing.items() if name != "class_moments"}
-    control = folder / f"control-{short(plain)}"
+    without = plain | ({"steps": args.control_steps} if args.control_steps else {})
+    control = folder / f"control-{short(without)}"
     stages = {
         "adapt": stage("adapt", folder, adapting | {"source": str(args.source.resolve())}),
         "synthesize": stage("synthesize", made, drawing | {"run": str(folder / "run")}),
@@ -355,7 +363,7 @@ def measure(
         shown = args.work.resolve() / f"public-{short(wanted)}"
         stages["public"] = stage("public", shown, wanted | {"run": str(folder / "run")})
     if "non_private" in judged["rows"]:
-        stages["control"] = stage("control", control, plain | {"run": str(folder / "run")})
+        stages["control"] = stage("control", control, without | {"run": str(folder / "run")})
     held_out = test.images(np.arange(test.n), resolution), test.labels
     classes = len(private.classes)
     own = images_of(made / "release", private.classes, resolution, "train")

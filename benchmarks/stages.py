@@ -169,13 +169,23 @@ def public(
     }
 
 
-def control(folder: Path, *, run, images, scheduler, sampler_steps, guidance, public_seed) -> dict:
+def control(
+    folder: Path,
+    *,
+    run,
+    images,
+    scheduler,
+    sampler_steps,
+    guidance,
+    public_seed,
+    steps=None,
+) -> dict:
     """As many pictures of the same base after the same recipe without clipping and noise."""
     from sfumato.runs.folder import Run
     from sfumato.verbs.row_images import draw, non_private_base
 
     done, sampling = Run.open(run), sampling_of(scheduler, sampler_steps, guidance, public_seed)
-    found = draw(non_private_base(done), done.plan.prompts, images, sampling)
+    found = draw(non_private_base(done, steps=steps), done.plan.prompts, images, sampling)
     np.savez_compressed(folder / "pictures.npz", images=found[0], labels=found[1])
     return {"source": "the run's recipe without clipping and noise"}
 

@@ -156,16 +156,16 @@ def require_kept(run: Run, row: str) -> None:
         )
 
 
-def non_private_base(run: Run, seed: int = 0) -> Base:
+def non_private_base(run: Run, seed: int = 0, steps: int | None = None) -> Base:
     """Returns the same recipe on the run's cached latents without clipping and noise.
 
-    PRIVATE, and a look.
+    PRIVATE, and a look. steps: other than the run's, to see what more of them would bring.
     """
     record_look(run, ("weights without privacy",))
-    return non_private(run, seed)
+    return non_private(run, seed, steps)
 
 
-def non_private(run: Run, seed: int = 0) -> Base:
+def non_private(run: Run, seed: int = 0, steps: int | None = None) -> Base:
     """The same, where the look was recorded."""
     prepared = rebuild(run.plan, run.options, run.selected, run.start)
     plan, micro_batch = run.plan, prepared.performance.micro_batch
@@ -178,7 +178,7 @@ def non_private(run: Run, seed: int = 0) -> Base:
         open_latents(run.folder / "cache"),
         recipe=recipe,
         state=state,
-        steps=plan.steps,
+        steps=steps or plan.steps,
         batch=round(plan.expected_batch_size),
         draws=plan.noise_draws,
         micro_batch=micro_batch,

@@ -200,6 +200,14 @@ def test_other_pictures_come_from_the_same_run(first_line, ask):
     assert found[-1]["certificate_sha256"] != first_line["certificate_sha256"]
 
 
+def test_a_longer_control_is_another_one_of_the_same_run(first_line, ask):
+    stages, lines = ask("--control-steps", "3", rows="non_private")
+    assert stages == ["control"], "run and pictures are there; the control of another length is not"
+    assert lines[-1]["settings"]["control_steps"] == 3
+    assert "control_steps" not in first_line["settings"], "lines of before stay comparable"
+    assert lines[-1]["certificate_sha256"] == first_line["certificate_sha256"]
+
+
 def test_a_stopped_adaptation_is_continued_and_says_so(first_line, programs, monkeypatch, tmp_path):
     _, folder, asked = next(command for command in programs.commands if command[0] == "adapt")
     whole = json.loads((Path(folder) / "adapt.json").read_text())
