@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import shutil
@@ -21,9 +22,10 @@ os.environ.setdefault("SFUMATO_MEASURE", "0")
 
 import pytest
 
+from sfumato.bases import loading
 from sfumato.bases.tiny import CLASSES, WORDS, make_tiny_base, make_tiny_images, make_tiny_tokenizer
 from sfumato.compute.allocator import keep_memory
-from sfumato.methods import checks, pace
+from sfumato.methods import checks, dpsgd, pace
 from sfumato.planning import timing
 from sfumato.privacy import accounting
 from sfumato.releases import prices
@@ -69,11 +71,47 @@ def trusted_gradients(request):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_measurements():
-    """What a plan times is timed twice, and on a few dummy files: no test asks how exact that is,
-    only what follows from it.
+def models_read_once(request, models_read):
+    """Models of a folder are read from it once and copied, but in tests of bases: a run opens its
+    base three times, which is a fifth of a short one.
     """
+    if "/bases/" in str(request.path):
+        yield
+        return
+    read = loading._read
+
+    def copied(component: Path, cls: type):
+        files = [(path.name, path.stat()) for path in sorted(component.iterdir())]
+        key = component, cls, tuple((name, s.st_mtime_ns, s.st_size) for name, s in files)
+        if key not in models_read:
+            if len(models_read) > 24:
+                models_read.clear()
+            models_read[key] = read(component, cls)
+        return copy.deepcopy(models_read[key])
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "_read", copied)
+        yield
+
+
+@pytest.fixture(scope="session")
+def models_read():
+    return {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_measurements(request):
+    """What a plan times is timed twice, and on a few dummy files: no test asks how exact that is,
+    only what follows from it. What a microbatch holds is measured in tests of memory.
+    """
+
+    def peak(work, where):
+        work()
+        return 1 << 20
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "MEASURED_MEMORY", False):
+            patch.setattr(dpsgd, "_peak_of_ranks", peak)
         patch.setattr(pace, "REPEATED", 0.0)
         patch.setattr(timing, "DUMMIES", timing.FEW + 1)
         yield

@@ -30,6 +30,8 @@ from tests.bases.family_checks import (
 )
 from tests.bases.published_language_models import OWN
 
+MEASURED_MEMORY = True  # conftest.py
+
 PROMPTS = ["a picture of a circle", "cross"]
 # One of each family runs through the command line; the others differ in their parts alone.
 TRAINED = ["lumina_2", "z_image", "qwen_image", "prx"]

@@ -20,6 +20,8 @@ from sfumato.planning.task import task_of
 from sfumato.privacy.clipping import flat
 from sfumato.training.dummy import dummy_batch
 
+MEASURED_MEMORY = True  # conftest.py
+
 CLASSES = ("circle", "cross", "square")
 
 
