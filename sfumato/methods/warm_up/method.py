@@ -163,12 +163,12 @@ class Warmed(Trained):
         return super().remarks(prepared) + remarks(prepared.plan)
 
     def proposals(self, prepared: Prepared) -> list[str]:
-        """The warm-up itself, where it may be worth its share."""
+        """Also the warm-up itself, where it may be worth its share."""
         from .words import proposal
 
         base = prepared.base
         fits = not base.buckets and not prepared.performance.shard_base
-        return proposal(prepared.plan) if fits else []
+        return super().proposals(prepared) + (proposal(prepared.plan) if fits else [])
 
     @classmethod
     def mechanism_rows(cls, plan: Plan) -> Rows:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...privacy.plan import Plan
 
-# Units of a class from which the warm-up was measured to help, at epsilon 1; its noise falls with
-# both (docs/methods.md, "Warm-up on class means").
-HELPS = 1000
+# Units of a class from which the warm-up was measured to help, at epsilon 1 and at 10; its noise
+# falls with both (docs/methods.md, "Warm-up on class means").
+HELPS, HELPS_AT_TEN = 1000, 200
 
 
 def rows(plan: Plan) -> list[tuple[str, str]]:
@@ -50,10 +50,12 @@ def proposal(plan: Plan) -> list[str]:
     """That the warm-up may be worth its share, where so many labelled units make it so."""
     classes = len(plan.classes)
     share = plan.n_units / max(classes, 1)
-    if plan.moments or plan.captions or classes < 2 or share * min(1, plan.epsilon_target) < HELPS:
+    felt = share * min(10, plan.epsilon_target)
+    if plan.moments or plan.captions or classes < 2 or felt < HELPS or share < HELPS_AT_TEN:
         return []
     return [
         f"{share:,.0f} units a class are enough for class means that noise does not hide:"
         " --warm-up means was worth 7 to 11 points on 10,000 digits at epsilon 1, and 1.5 on 60,000"
-        " at 10"
+        " at 10; the best runs of 60,000 digits and garments have --warm-up-steps 2000 with it, and"
+        " --noise-draws 2 at epsilon 1 (docs/results.md)"
     ]
