@@ -1,8 +1,6 @@
 # make demo and make test work in a fresh clone: `setup` comes first, and installs only what is not there yet.
 PYTHON ?= python3
 STAMP := .venv/.installed
-# Tests start the program hundreds of times: compiled once (__pycache__), whatever the shell says.
-unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo studio test test-slow test-browser test-browser-quick screenshots cluster faults storm fuzz audit audit-fresh mutants outside test-end-to-end lint types docs wheel-check bases clean
 
