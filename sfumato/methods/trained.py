@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .workspace import Workspace
 
 CLIP_NORM = 0.05  # of one unit, unless told otherwise
-# Units up to which one noisy mean of tokens was measured to teach more than steps do, with words
-# that the base does not know (docs/results.md, "One token a class")
-A_HANDFUL = 500
+# Units and epsilon up to which one noisy mean of tokens was measured to teach more than steps do,
+# with words that the base does not know; not at 10 (docs/results.md, "One token a class")
+A_HANDFUL, AT_MOST = 500, 1.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,12 @@ class Trained(Method):
     def proposals(self, prepared: Prepared) -> list[str]:
         """One mean of tokens in place of many steps, where units are few."""
         plan, tokens = prepared.plan, prepared.adaptation.reads_prompts
-        if not tokens or self.learns_tokens or len(plan.classes) < 2 or plan.n_units > A_HANDFUL:
+        few = plan.n_units <= A_HANDFUL and plan.epsilon_target <= AT_MOST
+        if not few or not tokens or self.learns_tokens or len(plan.classes) < 2:
             return []
         return [
             f"{plan.n_units:,} units are few for steps: --method inversion pays for one noisy mean"
-            " of each class's token, which had 75 % at epsilon 1 and 78 at 10 on 500 digits"
+            " of each class's token, which had 75 % on 500 digits at epsilon 1, where steps had 70"
         ]
 
     @classmethod

@@ -55,7 +55,7 @@ def test_at_a_larger_epsilon_fewer_units_are_enough():
 
 
 def test_a_handful_of_units_is_sent_to_one_mean_of_tokens():
-    few = of_digits(500, expected_batch_size=100)
+    few = of_digits(500, expected_batch_size=100, epsilon=1.0)
     for method in (Attention(), METHODS["saliency"]()):
         (said,) = proposed(few, method)
         assert said.startswith("500 units are few") and "--method inversion" in said
@@ -63,3 +63,4 @@ def test_a_handful_of_units_is_sent_to_one_mean_of_tokens():
     assert proposed(few, METHODS["embedding"]()) == []
     assert proposed(replace(few, classes=("",), prompts=("",))) == []
     assert proposed(of_digits(501, expected_batch_size=100)) == []
+    assert proposed(of_digits(500, expected_batch_size=100, epsilon=10.0)) == []
