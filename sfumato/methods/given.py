@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 LEARNING_RATE = 4e-3  # of weights
 # B starts at zero beside a small A: at the rate of weights adapters hardly move
 ADAPTER_LEARNING_RATE = 0.04
-# how much noise over the largest possible signal of a whole run that rate was measured to bear
-# (docs/methods.md, "The learning rate where noise rules")
-ADAPTERS_BEAR = 0.3
+# how much noise over the largest possible signal of a whole run that rate, and half of it, were
+# measured to bear (docs/methods.md, "The learning rate where noise rules")
+ADAPTERS_BEAR = 0.08, 0.6
 TOKEN_LEARNING_RATE = 0.04  # a token's few numbers need larger steps than weights do
 
 

@@ -120,7 +120,8 @@ class Method(Options):
         name: On the command line and in plans.
         learning_rate: Of Adam, unless set by the recipe.
         bears: Up to how much noise over the largest possible signal, of a whole run, that rate is
-            proposed; above it the proposal falls as the noise rises. None: whatever the noise.
+            proposed, and up to how much half of it; above, the proposal falls as the noise rises.
+            None: that rate, whatever the noise.
         learns_tokens: Whether it learns tokens only.
         trains_captions: Whether it can learn from captions in place of the prompts of classes.
         takes_buckets: Whether it learns from pictures of several sizes.
@@ -143,7 +144,7 @@ class Method(Options):
     panel = "Method"
     name: ClassVar[str]
     learning_rate: ClassVar[float] = LEARNING_RATE
-    bears: ClassVar[float | None] = None
+    bears: ClassVar[tuple[float, float] | None] = None
     learns_tokens: ClassVar[bool] = False
     trains_captions: ClassVar[bool] = False
     takes_buckets: ClassVar[bool] = False

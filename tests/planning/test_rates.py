@@ -37,8 +37,8 @@ def test_where_noise_rules_an_adapter_learns_in_steps_that_it_bears(method):
     own, bears = METHODS[method].learning_rate, METHODS[method].bears
     loud = plan_of(method, 500, 1.0)
     rate = with_default_rate(loud).learning_rate
-    assert rate < own
-    assert rate == pytest.approx(own * bears / noise_over_signal(loud), rel=0.06)
+    noise = noise_over_signal(loud)
+    assert rate == pytest.approx(own / 2 * min(1, bears[1] / noise), rel=0.06) and rate <= own / 2
     (said,) = remarks(with_default_rate(loud))
     assert f"{rate:g} in place of {own:g}" in said and "--learning-rate" in said
     # its twin without noise is no slower for it, unless somebody asked for the rate
@@ -49,13 +49,20 @@ def test_where_noise_rules_an_adapter_learns_in_steps_that_it_bears(method):
 @pytest.mark.parametrize("method", NUMBERS)
 def test_many_units_keep_the_rates_that_they_were_measured_with(method):
     demo = {"expected_batch_size": 1024, "steps": 60, "noise_draws": 1, "delta": 1e-5}
+    beside = demo | {"expected_batch_size": 512, "steps": 40}
     for plan in (
         plan_of(method, 60_000, 1.0, **demo),
+        plan_of(method, 60_000, 1.0, **beside),
         plan_of(method, 60_000, 1.0),
-        plan_of(method, 8192, 1.0),
         plan_of(method, 8192, 10.0),
     ):
         assert with_default_rate(plan) == plan and remarks(plan) == []
+
+
+@pytest.mark.parametrize("n", [250, 500, 1000])
+def test_few_digits_get_the_rate_that_was_measured_not_to_spoil_them(n):
+    plan = plan_of("lora", n, 10.0, delta=1e-5)  # docs/methods.md: 0.04 reads 27, 31, 53 percent
+    assert with_default_rate(plan).learning_rate == 0.02
 
 
 def test_a_rate_that_was_asked_for_stays(tiny_base):
